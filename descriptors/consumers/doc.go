@@ -1,0 +1,2 @@
+// Package consumers is under construction.
+package consumers

@@ -1,0 +1,2 @@
+// Package descriptors is under construction.
+package descriptors

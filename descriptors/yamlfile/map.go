@@ -1,0 +1,129 @@
+package yamlfile
+
+import (
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+)
+
+// Map is a mapping that remembers which of its keys were asked for.
+type Map struct {
+	node    Node
+	entries []Entry
+	asked   []string
+}
+
+// Entry is one key of a mapping with its value.
+type Entry struct {
+	Key   string
+	At    Node // the key itself, for its position
+	Value Node
+}
+
+// Map reads a mapping. Keys that are not plain text and keys that occur twice
+// are problems.
+func (n Node) Map() *Map {
+	m := &Map{node: n}
+	r := n.resolve()
+	if r.n == nil || r.n.Kind != yaml.MappingNode {
+		n.Errorf("want a mapping, got %s", n.describe())
+		return m
+	}
+	lines := map[string]int{}
+	for i := 0; i+1 < len(r.n.Content); i += 2 {
+		key := Node{doc: n.doc, n: r.n.Content[i]}
+		if key.n.Kind != yaml.ScalarNode {
+			key.Errorf("want a key, got %s", key.describe())
+			continue
+		}
+		name := key.n.Value
+		if line, dup := lines[name]; dup {
+			key.Errorf("%s: already given on line %d", name, line)
+			continue
+		}
+		lines[name] = key.Line()
+		m.entries = append(m.entries, Entry{Key: name, At: key, Value: Node{doc: n.doc, n: r.n.Content[i+1]}})
+	}
+	return m
+}
+
+// Node returns the mapping itself, for problems that concern it as a whole.
+func (m *Map) Node() Node {
+	return m.node
+}
+
+// Get returns the value of a key; ok is false where it is absent or null.
+func (m *Map) Get(key string) (value Node, ok bool) {
+	m.asked = append(m.asked, key)
+	for _, e := range m.entries {
+		if e.Key == key {
+			return e.Value, !e.Value.Null()
+		}
+	}
+	return m.node, false
+}
+
+// Has reports whether the key is written at all, null or not.
+func (m *Map) Has(key string) bool {
+	m.asked = append(m.asked, key)
+	return slices.ContainsFunc(m.entries, func(e Entry) bool { return e.Key == key })
+}
+
+// Entries returns every key with its value, in the order of the file, and
+// counts all of them as asked for. It is for mappings whose keys are data.
+func (m *Map) Entries() []Entry {
+	for _, e := range m.entries {
+		m.asked = append(m.asked, e.Key)
+	}
+	return m.entries
+}
+
+// Done reports every key that was not asked for. It names the known keys where
+// there are few, else the one that looks most alike.
+func (m *Map) Done() {
+	slices.Sort(m.asked)
+	m.asked = slices.Compact(m.asked)
+	for _, e := range m.entries {
+		if slices.Contains(m.asked, e.Key) {
+			continue
+		}
+		if near := nearest(e.Key, m.asked); near != "" {
+			e.At.Errorf("unknown key %q: did you mean %q?", e.Key, near)
+			continue
+		}
+		e.At.Errorf("unknown key %q: want one of %s", e.Key, strings.Join(m.asked, ", "))
+	}
+}
+
+// nearest returns the word within two edits of s, or "".
+func nearest(s string, words []string) string {
+	best, distance := "", 3
+	for _, w := range words {
+		if d := edits(s, w); d < distance && d < len(w) {
+			best, distance = w, d
+		}
+	}
+	return best
+}
+
+// edits is the Levenshtein distance of two short words.
+func edits(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j]+1, diagonal+1)
+		}
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,2 @@
+// Package envoy is under construction.
+package envoy

@@ -1,0 +1,2 @@
+// Package extauthz is under construction.
+package extauthz

@@ -1,0 +1,2 @@
+// Package limits is under construction.
+package limits

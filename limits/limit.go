@@ -1,0 +1,61 @@
+package limits
+
+import (
+	"time"
+)
+
+// Kind names an algorithm.
+type Kind string
+
+// The built-in kinds. The package documentation explains each.
+const (
+	Rate            Kind = "rate"              // token bucket with burst and warm-up
+	Window          Kind = "window"            // never more than N in any window
+	Quota           Kind = "quota"             // N per calendar period
+	Pace            Kind = "pace"              // evenly spaced
+	IdleReset       Kind = "idle_reset"        // N, then a silence
+	FixedWindow     Kind = "fixed_window"      // N per epoch-aligned window
+	SmoothBursty    Kind = "smooth_bursty"     // Guava's RateLimiter.create(rate)
+	SmoothWarmingUp Kind = "smooth_warming_up" // Guava's RateLimiter.create(rate, warmup)
+)
+
+// MaxN is the largest N, burst and cost: the largest whole number that JSON
+// and YAML readers everywhere agree on.
+const MaxN = 1 << 53
+
+// Limit says what is allowed. It is a plain value; [Compile] checks it and
+// makes it ready to decide.
+type Limit struct {
+	Name   string // shown to clients and operators; empty means the kind and value, as rate-100-s
+	Kind   Kind
+	N      int64         // how many per Period; 0 blocks everything
+	Period time.Duration // unused by Quota
+	Burst  int64         // Rate: what the bucket holds; 0 means one second's worth, at least 1
+
+	Calendar Calendar       // Quota: the period
+	Location *time.Location // Quota: whose midnight; nil means UTC
+
+	WarmUp  WarmUp        // Rate and SmoothWarmingUp only
+	MaxWait time.Duration // hold a request this long for its turn; 0 refuses at once
+	Shadow  bool          // decide and count, but never refuse
+}
+
+// WarmUp opens a new limiter gently. The zero value switches it off.
+type WarmUp struct {
+	Grace      time.Duration // this long nothing is limited
+	GraceLimit int64         // so many at most go free in the grace; 0 means no cap
+	Ramp       time.Duration // over this time the rate comes down to the limit's
+}
+
+// Calendar is the length of a quota's period.
+type Calendar string
+
+// The calendar periods. Weeks start on Monday (ISO 8601).
+const (
+	Minute Calendar = "minute"
+	Hour   Calendar = "hour"
+	Day    Calendar = "day"
+	Week   Calendar = "week"
+	Month  Calendar = "month"
+	Year   Calendar = "year"
+)

@@ -1,0 +1,2 @@
+// Package limitstest is under construction.
+package limitstest
