@@ -34,19 +34,47 @@ type Domain struct{}
 // allocated and the cost does not depend on the number of rules.
 func (d *Domain) Match(entries []Entry) *Rule { panic("skeleton") }
 
-// Rule is what a descriptor that matches gets.
+// Unit is the length of a rule's window. Its numbers are those of Envoy's
+// RateLimitResponse.RateLimit.Unit, and of envoy.type.v3.RateLimitUnit as far
+// as that goes, so that a conversion is a cast.
+type Unit int32
+
+// The units. Month and year are calendar months and years in UTC.
+const (
+	UnitUnset Unit = iota
+	Second
+	Minute
+	Hour
+	Day
+	Month
+	Year
+	Week
+)
+
+// Rule is one limit for the descriptors that match it, immutable. A descriptor
+// in the file may have several limits: they are chained by Next, and each counts
+// by itself.
 type Rule struct {
-	Name      string   // rate_limit.name
-	Path      string   // the rule's place: key_value parts joined by dots, for metrics and logs
-	Replaces  []string // names of limits that this one replaces in a request
-	Spec      *limits.Spec
-	Unlimited bool // admit without counting
-	Quota     bool // quota_mode
-	Subject   Subject
-	Metadata  map[string]any
+	Name            string   // rate_limit.name
+	Path            string   // the rule's place: key_value parts joined by dots, for metrics and logs
+	Replaces        []string // names of limits that this one replaces in a request
+	Unit            Unit
+	UnitMultiplier  uint32 // at least 1
+	RequestsPerUnit uint32
+	Spec            *limits.Spec // nil if Unlimited
+	Unlimited       bool         // admit without counting
+	Shadow          bool         // shadow_mode; the Spec is a shadow too
+	Quota           bool         // quota_mode
+	OnError         string       // local, allow or deny; empty: as the cluster says
+	Metadata        map[string]any
+	Next            *Rule // a further limit of the same descriptor, or nil
 }
 
-// Subject says whose own limits a matching descriptor takes from beside the rule's.
+// ReplacedBy reports whether o, matched by another descriptor of the same
+// request, replaces this limit: it is then neither checked nor counted.
+func (r *Rule) ReplacedBy(o *Rule) bool { panic("skeleton") }
+
+// Subject says whose own limits a descriptor takes from beside the rule's.
 type Subject int
 
 // The subjects of a descriptor.
@@ -55,6 +83,17 @@ const (
 	SubjectToken            // an entry `token` names a credential
 	SubjectConsumer         // an entry `consumer` names a consumer's id
 )
+
+// SubjectOf finds the first entry `token` or `consumer` of a descriptor and
+// returns its value. It does not depend on the rules.
+func SubjectOf(entries []Entry) (s Subject, value string) { panic("skeleton") }
+
+// Override is a limit that a request brings along (descriptor.limit).
+type Override struct {
+	Unit            Unit
+	UnitMultiplier  uint32 // 0 means 1
+	RequestsPerUnit uint32
+}
 
 // Book pairs the rules in force with the live limiters of their descriptors.
 // Safe for concurrent use.
@@ -69,7 +108,19 @@ func (b *Book) Swap(r *Rules) { panic("skeleton") }
 // Rules returns the rules in force; one decision uses one value.
 func (b *Book) Rules() *Rules { panic("skeleton") }
 
-// Limiter returns the live limiter of a rule for these entries.
-func (b *Book) Limiter(now limits.Time, domain string, rule *Rule, entries []Entry) *limits.Limiter {
+// Override returns the rule for a descriptor that brings its own limit, in
+// place of the one that matches. It counts where the matching rule does if both
+// have the same window. The error says what is wrong with o. Nothing is
+// allocated for an override seen before.
+func (b *Book) Override(d *Domain, entries []Entry, o Override) (*Rule, error) { panic("skeleton") }
+
+// Limiter returns the live limiter of a rule for these entries, nil if the rule
+// is unlimited. Nothing is allocated for one that lives.
+func (b *Book) Limiter(now limits.Time, rule *Rule, entries []Entry) *limits.Limiter {
 	panic("skeleton")
 }
+
+// Label returns the rule's path for metrics, with the request's values where
+// detailed_metric or value_to_metric asks for them. The number of different
+// labels is bounded; beyond the bound, and for all other rules, it is the Path.
+func (b *Book) Label(rule *Rule, entries []Entry) string { panic("skeleton") }
