@@ -16,7 +16,10 @@
 //	m.Done()
 //	if err := doc.Err(); err != nil { … }
 //
-// Duplicate keys, a second document, unknown aliases and values of another type
-// are problems. A key whose value is null counts as absent. Nothing here does
-// I/O: callers pass bytes.
+// Duplicate keys, a second document, aliases that are unknown, run in a circle
+// or stand for too much, tags, and values of another type are problems. A key
+// whose value is null counts as absent; anchors, aliases and merge keys (<<) may
+// be used. Columns count characters. Messages quote a value as the file has it,
+// never what an environment variable holds. Nothing here does I/O: callers pass
+// bytes.
 package yamlfile

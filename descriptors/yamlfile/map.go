@@ -22,7 +22,8 @@ type Entry struct {
 }
 
 // Map reads a mapping. Keys that are not plain text and keys that occur twice
-// are problems.
+// are problems. A merge key (<<) brings in the keys of other mappings that this
+// one does not have.
 func (n Node) Map() *Map {
 	m := &Map{node: n}
 	r := n.resolve()
@@ -30,10 +31,12 @@ func (n Node) Map() *Map {
 		n.Errorf("want a mapping, got %s", n.describe())
 		return m
 	}
-	lines := map[string]int{}
+	lines := make(map[string]int, len(r.n.Content)/2)
+	var merged []Node
 	for i := 0; i+1 < len(r.n.Content); i += 2 {
 		key := Node{doc: n.doc, n: r.n.Content[i]}
-		if key.n.Kind != yaml.ScalarNode {
+		value := Node{doc: n.doc, n: r.n.Content[i+1]}
+		if key.n.Kind != yaml.ScalarNode || key.Null() {
 			key.Errorf("want a key, got %s", key.describe())
 			continue
 		}
@@ -43,9 +46,29 @@ func (n Node) Map() *Map {
 			continue
 		}
 		lines[name] = key.Line()
-		m.entries = append(m.entries, Entry{Key: name, At: key, Value: Node{doc: n.doc, n: r.n.Content[i+1]}})
+		if key.n.Tag == "!!merge" {
+			merged = value.listOrOne()
+			continue
+		}
+		m.entries = append(m.entries, Entry{Key: name, At: key, Value: value})
+	}
+	for _, source := range merged {
+		for _, e := range source.Map().entries {
+			if _, given := lines[e.Key]; !given {
+				lines[e.Key] = e.At.Line()
+				m.entries = append(m.entries, e)
+			}
+		}
 	}
 	return m
+}
+
+// listOrOne returns the elements of a list, or the value itself.
+func (n Node) listOrOne() []Node {
+	if n.IsList() {
+		return n.List()
+	}
+	return []Node{n}
 }
 
 // Node returns the mapping itself, for problems that concern it as a whole.
@@ -79,13 +102,24 @@ func (m *Map) Entries() []Entry {
 	return m.entries
 }
 
-// Done reports every key that was not asked for. It names the known keys where
-// there are few, else the one that looks most alike.
+// At returns a key's value whether or not it is null, else the mapping, for a
+// problem that a reader finds later. It does not count as asking.
+func (m *Map) At(key string) Node {
+	for _, e := range m.entries {
+		if e.Key == key {
+			return e.Value
+		}
+	}
+	return m.node
+}
+
+// Done reports every key that was not asked for. It suggests the known key that
+// looks most alike, or names all of them.
 func (m *Map) Done() {
 	slices.Sort(m.asked)
 	m.asked = slices.Compact(m.asked)
 	for _, e := range m.entries {
-		if slices.Contains(m.asked, e.Key) {
+		if _, asked := slices.BinarySearch(m.asked, e.Key); asked {
 			continue
 		}
 		if near := nearest(e.Key, m.asked); near != "" {

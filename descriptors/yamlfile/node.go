@@ -1,7 +1,6 @@
 package yamlfile
 
 import (
-	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -31,20 +30,16 @@ func (n Node) position() (line, column int) {
 
 // Errorf records a problem at the value's position.
 func (n Node) Errorf(format string, args ...any) {
+	if n.n == nil && n.doc.broken {
+		return
+	}
 	line, column := n.position()
 	n.doc.add(line, column, format, args...)
 }
 
-// resolve follows aliases, within bounds.
+// resolve follows aliases; the document's check has seen to it that this ends.
 func (n Node) resolve() Node {
 	for n.n != nil && n.n.Kind == yaml.AliasNode {
-		n.doc.aliases++
-		if n.doc.aliases > maxAliases {
-			if n.doc.aliases == maxAliases+1 {
-				n.Errorf("more than %d aliases are followed: write the values out", maxAliases)
-			}
-			return Node{doc: n.doc}
-		}
 		n.n = n.n.Alias
 	}
 	return n
@@ -69,7 +64,8 @@ func (n Node) IsList() bool {
 	return r.n != nil && r.n.Kind == yaml.SequenceNode
 }
 
-// describe names the value's type for a message.
+// describe names the value's type for a message. It does not repeat the value:
+// what stands in the wrong place may be a secret.
 func (n Node) describe() string {
 	r := n.resolve()
 	switch {
@@ -79,8 +75,18 @@ func (n Node) describe() string {
 		return "a mapping"
 	case r.n.Kind == yaml.SequenceNode:
 		return "a list"
+	case r.n.Tag == "!!int" || r.n.Tag == "!!float":
+		return "a number"
+	case r.n.Tag == "!!bool":
+		return "true or false"
 	}
-	return fmt.Sprintf("%q", r.n.Value)
+	return "text"
+}
+
+// wrong records that the value is not what was wanted. It quotes the value as
+// the file has it, not what an environment variable holds.
+func (n Node) wrong(want string, args ...any) {
+	n.Errorf("%q: want "+want, append([]any{n.resolve().n.Value}, args...)...)
 }
 
 // Scalar returns the text of a scalar of any type, environment variables
@@ -91,7 +97,7 @@ func (n Node) Scalar() (string, bool) {
 		n.Errorf("want a value, got %s", n.describe())
 		return "", false
 	}
-	return n.expand(r.n.Value), true
+	return n.expand(r.n.Value)
 }
 
 // String reads a string. A number or a boolean is taken as it is written, so
@@ -109,25 +115,25 @@ func (n Node) Int(min, max int64) int64 {
 	}
 	i, err := strconv.ParseInt(strings.ReplaceAll(s, "_", ""), 10, 64)
 	if err != nil || i < min || i > max {
-		n.Errorf("%q: want a whole number from %d to %d", s, min, max)
+		n.wrong("a whole number from %d to %d", min, max)
 		return 0
 	}
 	return i
 }
 
-// Bool reads true or false.
+// Bool reads true or false, or another of YAML 1.1's words for them.
 func (n Node) Bool() bool {
 	s, ok := n.Scalar()
 	if !ok {
 		return false
 	}
 	switch strings.ToLower(s) {
-	case "true":
+	case "true", "yes", "on":
 		return true
-	case "false":
+	case "false", "no", "off":
 		return false
 	}
-	n.Errorf("%q: want true or false", s)
+	n.wrong("true or false")
 	return false
 }
 
@@ -142,7 +148,7 @@ func (n Node) Duration() time.Duration {
 	}
 	d, err := time.ParseDuration(s)
 	if err != nil || d < 0 {
-		n.Errorf("%q: want a duration such as 1s, 250ms or 1h30m", s)
+		n.wrong("a duration such as 1s, 250ms or 1h30m")
 		return 0
 	}
 	return d
@@ -156,7 +162,7 @@ func (n Node) Time() time.Time {
 	}
 	t, err := time.Parse(time.RFC3339, s)
 	if err != nil {
-		n.Errorf("%q: want a time such as 2027-01-01T00:00:00Z", s)
+		n.wrong("a time such as 2027-01-01T00:00:00Z")
 		return time.Time{}
 	}
 	return t
@@ -173,7 +179,7 @@ func (n Node) OneOf(words ...string) string {
 			return w
 		}
 	}
-	n.Errorf("%q: want one of %s", s, strings.Join(words, ", "))
+	n.wrong("one of %s", strings.Join(words, ", "))
 	return ""
 }
 

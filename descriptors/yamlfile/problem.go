@@ -48,13 +48,14 @@ func (ps Problems) Unwrap() []error {
 }
 
 // ErrOrNil returns ps as an error sorted by file and position, or nil if
-// there is none.
+// there is none. A problem in a value that aliases repeat is named once.
 func (ps Problems) ErrOrNil() error {
 	if len(ps) == 0 {
 		return nil
 	}
+	ps = slices.Clone(ps)
 	slices.SortStableFunc(ps, func(a, b Problem) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
-	return ps
+	return slices.Compact(ps)
 }
