@@ -1,7 +1,8 @@
 package limits
 
 import (
-	"context"
+	"sync/atomic"
+	"time"
 )
 
 // Spec is a checked, immutable Limit, shared by all limiters that enforce it.
@@ -14,7 +15,9 @@ func Compile(l Limit) (*Spec, error) { return &Spec{limit: l}, nil }
 func (s *Spec) Limit() Limit { return s.limit }
 
 // Limiter decides for one key.
-type Limiter struct{}
+type Limiter struct {
+	line atomic.Pointer[line] // who waits for this limiter; nil while nobody does
+}
 
 // New returns a limiter that nobody has used.
 func New(s *Spec, now Time) *Limiter { panic("skeleton") }
@@ -27,6 +30,10 @@ func (l *Limiter) Peek(now Time, n int64) Decision { panic("skeleton") }
 
 // Refund gives back n that an earlier Take took.
 func (l *Limiter) Refund(now Time, n int64) { panic("skeleton") }
+
+// WaitFor answers how long it takes until n can be taken by one who comes
+// after ahead others of cost 1: 0 when it can be taken now, or [Never].
+func (l *Limiter) WaitFor(now Time, ahead, n int64) time.Duration { panic("skeleton") }
 
 // SetSpec changes the limit, of any kind. The very next decision uses it.
 func (l *Limiter) SetSpec(now Time, s *Spec) { panic("skeleton") }
@@ -59,6 +66,17 @@ func (l *Limiter) State() State { panic("skeleton") }
 // Restore returns a limiter that goes on where State was taken.
 func Restore(s *Spec, now Time, st State) *Limiter { panic("skeleton") }
 
+// init makes the zero Limiter one that nobody has used. The table embeds
+// limiters in its entries and so needs it apart from New.
+func (l *Limiter) init(s *Spec, now Time) { panic("skeleton") }
+
+// restore is Restore on a zero Limiter.
+func (l *Limiter) restore(s *Spec, now Time, st State) { panic("skeleton") }
+
+// merge returns a state of s that admits no more than either a or b would.
+// The table keeps it of limiters it had to forget.
+func (s *Spec) merge(now Time, a, b State) State { panic("skeleton") }
+
 // Claim is one limiter's part in a request.
 type Claim struct {
 	Limiter  *Limiter
@@ -71,24 +89,12 @@ type Claim struct {
 // refused (the one with the longest wait), or -1 when all were taken.
 func TakeAll(now Time, claims []Claim) int { panic("skeleton") }
 
+// takeAll is TakeAll without counting a refusal in Usage: the queue may still
+// hold the request, and counts once the end is known (Limiter.countRefused).
+func takeAll(now Time, claims []Claim) int { panic("skeleton") }
+
+// countRefused counts one refusal in Usage.
+func (l *Limiter) countRefused() { panic("skeleton") }
+
 // PeekAll fills the decisions as TakeAll would and takes nothing.
 func PeekAll(now Time, claims []Claim) int { panic("skeleton") }
-
-// Queue holds requests until their turn comes.
-type Queue struct{}
-
-// QueueOptions bound a queue.
-type QueueOptions struct {
-	PerLimiter int // waiters per limiter; 0 means 1000
-	Total      int // waiters in all; 0 means 100000
-}
-
-// NewQueue returns a queue on the given clock; Close stops it.
-func NewQueue(c *Clock, o QueueOptions) *Queue { panic("skeleton") }
-
-// TakeAll is as the function, but holds the request within its limits' MaxWait
-// and ctx.
-func (q *Queue) TakeAll(ctx context.Context, claims []Claim) (int, error) { panic("skeleton") }
-
-// Close refuses all who wait and stops the queue.
-func (q *Queue) Close() { panic("skeleton") }
