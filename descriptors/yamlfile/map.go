@@ -161,3 +161,15 @@ func edits(a, b string) int {
 	}
 	return row[len(b)]
 }
+
+// Misplaced reports each of the given keys that the mapping has and whose place
+// is elsewhere; where says that place. [Map.Done] then does not report it again.
+func (m *Map) Misplaced(where string, keys ...string) {
+	m.entries = slices.DeleteFunc(slices.Clone(m.entries), func(e Entry) bool {
+		misplaced := slices.Contains(keys, e.Key)
+		if misplaced {
+			e.At.Errorf("%s %s", e.Key, where)
+		}
+		return misplaced
+	})
+}
