@@ -1,0 +1,114 @@
+package config
+
+import (
+	"crypto/sha256"
+	"log/slog"
+	"time"
+
+	"github.com/tollgate-dev/tollgate/extauthz"
+	"github.com/tollgate-dev/tollgate/limits"
+)
+
+// Config is tollgate.yaml. It is immutable once loaded. The comments name the
+// keys; what a key is when absent is written in [Default].
+type Config struct {
+	Listen    Listen          // listen
+	Admin     Admin           // admin
+	Policy    extauthz.Policy // credentials, strip_credentials, anonymous, limits.mode, limits.headers, authz
+	Consumers Consumers       // consumers
+	Limits    Limits          // limits
+	Rules     Rules           // rules
+	Telemetry Telemetry       // telemetry
+}
+
+// Listen says where Tollgate listens. A change of it needs a restart.
+type Listen struct {
+	GRPC  Address       // grpc: HOST:PORT or unix:PATH, asked by Envoy
+	HTTP  Address       // http: HOST:PORT; health, metrics, admin API
+	TLS   *TLS          // tls of the gRPC port; nil: plaintext
+	Drain time.Duration // drain: how long decisions go on after SIGTERM
+}
+
+// Address is where to listen, as package net spells it.
+type Address struct {
+	Network string // tcp or unix
+	Addr    string // HOST:PORT, or the socket's path
+}
+
+// TLS is the gRPC port's certificate and, with a client CA, whom it lets in.
+// The files are read again when they change.
+type TLS struct {
+	Cert, Key  string   // cert, key: PEM files
+	ClientCA   string   // client_ca: PEM file; empty: clients need no certificate
+	ClientSANs []string // client_sans: URIs or DNS names of which a client must have one; empty: any of that CA
+}
+
+// Admin guards the admin API.
+type Admin struct {
+	Token TokenHash // token: zero: none, and the API answers on loopback only
+}
+
+// TokenHash is the SHA-256 of the admin token.
+type TokenHash [sha256.Size]byte
+
+// Consumers says where consumers come from.
+type Consumers struct {
+	Source string // source: embedded or file
+	File   string // file: of source file
+}
+
+// Limits are the defaults of all consumers and the bounds of what is kept.
+type Limits struct {
+	Default *limits.Limit       // default: of consumers that name no limit; nil: unlimited
+	WarmUp  limits.WarmUp       // warm_up: grace, ramp, grace_limit
+	Cache   limits.TableOptions // cache: size, idle
+}
+
+// Rules says which descriptors of requests have limits.
+type Rules struct {
+	Files        []string // files: paths or patterns as in path.Match, made absolute or relative to the working directory
+	CountRefused bool     // count_refused: refused hits use up the rule's limit, as in envoyproxy/ratelimit
+}
+
+// Telemetry says what Tollgate tells about itself.
+type Telemetry struct {
+	TopConsumers  int           // top_consumers: how many have metrics of their own
+	LogLevel      slog.Level    // log.level: debug, info, warn or error
+	LogFormat     string        // log.format: json or text
+	RefusalsEvery time.Duration // log.refusals_every: how often a burst of refusals is summed up
+}
+
+// The places where consumers may come from.
+const (
+	SourceEmbedded = "embedded"
+	SourceFile     = "file"
+)
+
+// Default is the configuration of `tollgate serve` without a file: every port
+// on loopback, consumers in the embedded store.
+func Default() Config {
+	return Config{
+		Listen: Listen{
+			GRPC:  Address{"tcp", "127.0.0.1:8081"},
+			HTTP:  Address{"tcp", "127.0.0.1:8080"},
+			Drain: 5 * time.Second,
+		},
+		Policy: extauthz.Policy{
+			Credentials: []extauthz.Place{{Header: "authorization", Scheme: "Bearer"}, {Header: "x-api-key"}},
+			Strip:       true,
+			Domain:      "mesh",
+		},
+		Consumers: Consumers{Source: SourceEmbedded},
+		Limits: Limits{
+			Default: &limits.Limit{Kind: limits.Rate, N: 20, Period: time.Second},
+			WarmUp:  limits.WarmUp{Grace: time.Second, Ramp: time.Second},
+			Cache:   limits.TableOptions{Size: 100_000, Idle: time.Hour},
+		},
+		Telemetry: Telemetry{
+			TopConsumers:  100,
+			LogLevel:      slog.LevelInfo,
+			LogFormat:     "json",
+			RefusalsEvery: 10 * time.Second,
+		},
+	}
+}

@@ -1,0 +1,206 @@
+package config
+
+import (
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/binary"
+	"errors"
+	"hash"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/tollgate-dev/tollgate/descriptors"
+	"github.com/tollgate-dev/tollgate/descriptors/consumers"
+	"github.com/tollgate-dev/tollgate/descriptors/yamlfile"
+)
+
+// Lookup finds environment variables, as os.LookupEnv does.
+type Lookup = func(name string) (value string, ok bool)
+
+// Loaded is everything that `tollgate serve` reads from disk, as it was at one
+// moment. It is immutable.
+type Loaded struct {
+	Config    *Config
+	Consumers *consumers.Set // of source file; else nil
+	Rules     *descriptors.Rules
+	Warnings  yamlfile.Problems // what works but should be changed
+}
+
+// Sources is what a configuration was read from, whether or not it was any good.
+type Sources struct {
+	Files    []string          // every file that was read or is missing, in order
+	Patterns []string          // where rule files were looked for
+	Sum      [sha256.Size]byte // of the files' names and contents
+}
+
+// Load reads the configuration at path and all that it names; an empty path
+// means [Default]. The error is yamlfile.Problems: every problem of every file.
+// The sources are told either way, so that a watcher knows what to wait for.
+func Load(path string, lookup Lookup) (*Loaded, Sources, error) {
+	l := loader{lookup: lookup, sum: sha256.New(), r: reader{c: Default()}}
+	if path != "" {
+		l.config(path)
+	}
+	loaded := &Loaded{Config: &l.r.c}
+	loaded.Consumers = l.consumers()
+	loaded.Rules = l.rules()
+	l.certificates()
+	if l.doc != nil {
+		l.problems = append(l.problems, l.doc.Problems()...)
+	}
+	l.sum.Sum(l.src.Sum[:0])
+	if err := l.problems.ErrOrNil(); err != nil {
+		return nil, l.src, err
+	}
+	loaded.Warnings = l.warnings
+	return loaded, l.src, nil
+}
+
+// loader reads files, remembers which, and collects what is wrong with them.
+type loader struct {
+	lookup   Lookup
+	r        reader
+	doc      *yamlfile.Document // tollgate.yaml
+	src      Sources
+	sum      hash.Hash
+	problems yamlfile.Problems
+	warnings yamlfile.Problems
+}
+
+// file reads a file. It returns false, and records why, where it cannot; at is
+// the value that names the file, if one does.
+func (l *loader) file(path string, at yamlfile.Node) ([]byte, bool) {
+	data, err := l.raw(path)
+	var pathErr *fs.PathError
+	switch {
+	case err == nil:
+		return data, true
+	case errors.As(err, &pathErr):
+		err = pathErr.Err
+	}
+	if at.Null() {
+		l.problems = append(l.problems, yamlfile.Problem{File: path, Message: err.Error()})
+	} else {
+		at.Errorf("%s: %v", path, err)
+	}
+	return nil, false
+}
+
+func (l *loader) raw(path string) ([]byte, error) {
+	l.src.Files = append(l.src.Files, path)
+	data, err := os.ReadFile(path)
+	for _, part := range [][]byte{[]byte(path), data} {
+		l.sum.Write(binary.BigEndian.AppendUint64(nil, uint64(len(part))))
+		l.sum.Write(part)
+	}
+	return data, err
+}
+
+func (l *loader) config(path string) {
+	l.r.dir = filepath.Dir(path)
+	data, ok := l.file(path, yamlfile.Node{})
+	if !ok {
+		return
+	}
+	l.doc = yamlfile.Parse(path, data, yamlfile.Options{Lookup: l.lookup})
+	if !l.doc.Empty() {
+		l.r.read(l.doc.Root())
+	}
+}
+
+// add takes over what another package found wrong.
+func (l *loader) add(file string, err error) {
+	var ps yamlfile.Problems
+	switch {
+	case errors.As(err, &ps):
+		l.problems = append(l.problems, ps...)
+	case err != nil:
+		l.problems = append(l.problems, yamlfile.Problem{File: file, Message: err.Error()})
+	}
+}
+
+func (l *loader) consumers() *consumers.Set {
+	c := l.r.c.Consumers
+	if c.Source != SourceFile || c.File == "" {
+		return nil
+	}
+	data, ok := l.file(c.File, l.r.consumersFile)
+	if !ok {
+		return nil
+	}
+	set, warnings, err := readConsumers(c.File, data, l.lookup)
+	l.add(c.File, err)
+	l.warnings = append(l.warnings, warnings...)
+	known := func(c consumers.Consumer) bool { return c.ID == l.r.c.Policy.Anonymous }
+	if err == nil && l.r.c.Policy.Anonymous != "" && !slices.ContainsFunc(set.Consumers, known) {
+		l.r.anonymous.Errorf("anonymous: no consumer %q in %s", l.r.c.Policy.Anonymous, c.File)
+	}
+	return &set
+}
+
+func (l *loader) rules() *descriptors.Rules {
+	var files []descriptors.File
+	for i, pattern := range l.r.c.Rules.Files {
+		at := l.r.rulesFiles.List()[i]
+		for _, path := range l.glob(pattern, at) {
+			if slices.ContainsFunc(files, func(f descriptors.File) bool { return f.Name == path }) {
+				continue // matched by two patterns
+			}
+			if data, ok := l.file(path, at); ok {
+				files = append(files, descriptors.File{Name: path, Data: data})
+			}
+		}
+	}
+	rules, err := descriptors.Parse(files, descriptors.Options{})
+	l.add("rules", err)
+	return rules
+}
+
+// glob returns the files that a pattern stands for. Hidden ones count only
+// where the pattern names them: a mounted ConfigMap and editors leave such.
+func (l *loader) glob(pattern string, at yamlfile.Node) []string {
+	if !strings.ContainsAny(pattern, `*?[\`) {
+		return []string{pattern}
+	}
+	l.src.Patterns = append(l.src.Patterns, pattern)
+	matches, err := filepath.Glob(pattern)
+	if err != nil {
+		at.Errorf("%q: %v: want a path, in which * and ? may stand for any characters", pattern, err)
+		return nil
+	}
+	hidden := strings.HasPrefix(filepath.Base(pattern), ".")
+	matches = slices.DeleteFunc(matches, func(path string) bool {
+		info, err := os.Stat(path)
+		return err == nil && info.IsDir() || !hidden && strings.HasPrefix(filepath.Base(path), ".")
+	})
+	if len(matches) == 0 {
+		at.Errorf("no file matches %s", pattern)
+	}
+	return matches
+}
+
+// certificates checks that the TLS files can be used; the listener reads them
+// by itself.
+func (l *loader) certificates() {
+	t := l.r.c.Listen.TLS
+	if t == nil {
+		return
+	}
+	cert, certOK := l.file(t.Cert, l.r.tls)
+	key, keyOK := l.file(t.Key, l.r.tls)
+	if certOK && keyOK {
+		if _, err := tls.X509KeyPair(cert, key); err != nil {
+			l.r.tls.Errorf("cert %s and key %s: %v", t.Cert, t.Key, err)
+		}
+	}
+	if t.ClientCA == "" {
+		return
+	}
+	if ca, ok := l.file(t.ClientCA, l.r.tls); ok && !x509.NewCertPool().AppendCertsFromPEM(ca) {
+		l.r.tls.Errorf("client_ca %s: holds no certificate in PEM", t.ClientCA)
+	}
+}

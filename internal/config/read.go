@@ -1,0 +1,263 @@
+package config
+
+import (
+	"crypto/sha256"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/tollgate-dev/tollgate/descriptors/yamlfile"
+	"github.com/tollgate-dev/tollgate/extauthz"
+	"github.com/tollgate-dev/tollgate/limits"
+)
+
+// reader fills a Config from a document; problems stay in the document.
+type reader struct {
+	c   Config
+	dir string // of the file, for relative paths
+
+	// Where the values stand whose problems show only with other files.
+	consumersFile, rulesFiles, anonymous, tls yamlfile.Node
+}
+
+// each calls f with the value of every key that is present, and makes every
+// other key of the mapping a problem.
+func each(n yamlfile.Node, keys map[string]func(yamlfile.Node)) {
+	m := n.Map()
+	for key, f := range keys {
+		if v, ok := m.Get(key); ok {
+			f(v)
+		}
+	}
+	m.Done()
+}
+
+func (r *reader) read(n yamlfile.Node) {
+	each(n, map[string]func(yamlfile.Node){
+		"listen":            r.listen,
+		"admin":             r.admin,
+		"credentials":       r.credentials,
+		"strip_credentials": func(n yamlfile.Node) { r.c.Policy.Strip = n.Bool() },
+		"anonymous":         r.readAnonymous,
+		"consumers":         r.consumers,
+		"limits":            r.limits,
+		"authz":             r.authz,
+		"rules":             r.rules,
+		"cluster":           cluster,
+		"upstreams":         upstreams,
+		"telemetry":         r.telemetry,
+	})
+}
+
+// path makes a path of the file relative to the file.
+func (r *reader) path(n yamlfile.Node) string {
+	s := n.String()
+	if s == "" || filepath.IsAbs(s) {
+		return s
+	}
+	return filepath.Join(r.dir, s)
+}
+
+func (r *reader) listen(n yamlfile.Node) {
+	each(n, map[string]func(yamlfile.Node){
+		"grpc": func(n yamlfile.Node) { r.c.Listen.GRPC = r.address(n) },
+		"http": func(n yamlfile.Node) {
+			if r.c.Listen.HTTP = r.address(n); r.c.Listen.HTTP.Network == "unix" {
+				n.Errorf("want HOST:PORT: only grpc may be a socket")
+			}
+		},
+		"fast":  func(n yamlfile.Node) { r.address(n); notYet(n, "the fast listener") },
+		"tls":   r.readTLS,
+		"drain": func(n yamlfile.Node) { r.c.Listen.Drain = n.Duration() },
+	})
+}
+
+func (r *reader) address(n yamlfile.Node) Address {
+	s := n.String()
+	if path, ok := strings.CutPrefix(s, "unix:"); ok {
+		if path == "" {
+			n.Errorf("%q: want unix:PATH", s)
+		} else if !filepath.IsAbs(path) {
+			path = filepath.Join(r.dir, path)
+		}
+		return Address{"unix", path}
+	}
+	_, port, err := net.SplitHostPort(s)
+	if _, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil {
+		n.Errorf("%q: want HOST:PORT or unix:PATH", s)
+	}
+	return Address{"tcp", s}
+}
+
+func (r *reader) readTLS(n yamlfile.Node) {
+	var t TLS
+	each(n, map[string]func(yamlfile.Node){
+		"cert":        func(n yamlfile.Node) { t.Cert = r.path(n) },
+		"key":         func(n yamlfile.Node) { t.Key = r.path(n) },
+		"client_ca":   func(n yamlfile.Node) { t.ClientCA = r.path(n) },
+		"client_sans": func(n yamlfile.Node) { t.ClientSANs = n.Strings() },
+	})
+	switch {
+	case t.Cert == "" || t.Key == "":
+		n.Errorf("tls: want both cert and key")
+		return
+	case len(t.ClientSANs) > 0 && t.ClientCA == "":
+		n.Errorf("client_sans: want client_ca too: without it no client certificate is checked")
+	}
+	r.c.Listen.TLS, r.tls = &t, n
+}
+
+func (r *reader) admin(n yamlfile.Node) {
+	each(n, map[string]func(yamlfile.Node){
+		"token": func(n yamlfile.Node) {
+			if s := n.String(); s != "" {
+				r.c.Admin.Token = sha256.Sum256([]byte(s))
+			}
+		},
+	})
+}
+
+func (r *reader) consumers(n yamlfile.Node) {
+	c := &r.c.Consumers
+	var source, file, dsn, poll yamlfile.Node // where they stand
+	each(n, map[string]func(yamlfile.Node){
+		"source": func(n yamlfile.Node) {
+			source = n
+			c.Source = n.OneOf(SourceEmbedded, SourceFile, "postgres", "mysql", "apollo")
+		},
+		"file": func(n yamlfile.Node) { file, c.File = n, r.path(n) },
+		"dsn":  func(n yamlfile.Node) { dsn = n; _ = n.String() },
+		"poll": func(n yamlfile.Node) { poll = n; n.Duration() },
+	})
+	switch c.Source {
+	case SourceFile:
+		if r.consumersFile = file; c.File == "" {
+			n.Errorf("source file: want file, the path of the consumers file")
+		}
+	case "postgres", "mysql", "apollo":
+		notYet(source, "source "+c.Source)
+		return
+	}
+	if c.Source != SourceFile && !file.Null() {
+		file.Errorf("file: belongs to source file, not to source %s", c.Source)
+	}
+	for _, given := range []yamlfile.Node{dsn, poll} {
+		if !given.Null() {
+			given.Errorf("belongs to the sources postgres, mysql and apollo, not to source %s", c.Source)
+		}
+	}
+}
+
+func (r *reader) limits(n yamlfile.Node) {
+	l := &r.c.Limits
+	each(n, map[string]func(yamlfile.Node){
+		"mode":    func(n yamlfile.Node) { r.c.Policy.Mode = word(n, modes) },
+		"headers": func(n yamlfile.Node) { r.c.Policy.Headers = word(n, headers) },
+		"default": func(n yamlfile.Node) {
+			if s, ok := n.Scalar(); ok {
+				d, err := ParseDefault(s)
+				if err != nil {
+					n.Errorf("%v", err)
+				}
+				l.Default = d
+			}
+		},
+		"warm_up": func(n yamlfile.Node) {
+			each(n, map[string]func(yamlfile.Node){
+				"grace":       func(n yamlfile.Node) { l.WarmUp.Grace = n.Duration() },
+				"ramp":        func(n yamlfile.Node) { l.WarmUp.Ramp = n.Duration() },
+				"grace_limit": func(n yamlfile.Node) { l.WarmUp.GraceLimit = n.Int(1, limits.MaxN) },
+			})
+		},
+		"cache": func(n yamlfile.Node) {
+			each(n, map[string]func(yamlfile.Node){
+				"size": func(n yamlfile.Node) { l.Cache.Size = int(n.Int(1, 100_000_000)) },
+				"idle": func(n yamlfile.Node) { l.Cache.Idle = positive(n) },
+			})
+		},
+	})
+}
+
+// ParseDefault reads limits.default: a rate such as 20/s, or none.
+func ParseDefault(s string) (*limits.Limit, error) {
+	if s == "none" {
+		return nil, nil
+	}
+	count, period, err := limits.ParseRate(s)
+	if err != nil {
+		return nil, err
+	}
+	l := &limits.Limit{Kind: limits.Rate, N: count, Period: period}
+	_, err = limits.Compile(*l)
+	return l, err
+}
+
+func (r *reader) rules(n yamlfile.Node) {
+	each(n, map[string]func(yamlfile.Node){
+		"files": func(n yamlfile.Node) {
+			r.rulesFiles = n
+			for _, e := range n.List() {
+				r.c.Rules.Files = append(r.c.Rules.Files, r.path(e))
+			}
+		},
+		"count_refused": func(n yamlfile.Node) { r.c.Rules.CountRefused = n.Bool() },
+	})
+}
+
+func (r *reader) telemetry(n yamlfile.Node) {
+	t := &r.c.Telemetry
+	each(n, map[string]func(yamlfile.Node){
+		"traces": func(n yamlfile.Node) {
+			if n.OneOf("none", "otlp") == "otlp" {
+				notYet(n, "traces")
+			}
+		},
+		"top_consumers": func(n yamlfile.Node) { t.TopConsumers = int(n.Int(0, 10_000)) },
+		"log": func(n yamlfile.Node) {
+			each(n, map[string]func(yamlfile.Node){
+				"level":          func(n yamlfile.Node) { t.LogLevel = word(n, levels) },
+				"format":         func(n yamlfile.Node) { t.LogFormat = n.OneOf("json", "text") },
+				"refusals_every": func(n yamlfile.Node) { t.RefusalsEvery = positive(n) },
+			})
+		},
+	})
+}
+
+// positive reads a duration that is not 0.
+func positive(n yamlfile.Node) time.Duration {
+	d := n.Duration()
+	if s, ok := n.Scalar(); ok && d == 0 && strings.Trim(s, "0smh") == "" {
+		n.Errorf("%q: want more than 0", s)
+	}
+	return d
+}
+
+// named is a word of the file and what it stands for.
+type named[T any] struct {
+	word  string
+	value T
+}
+
+var (
+	modes   = []named[extauthz.Mode]{{"enforce", extauthz.Enforce}, {"shadow", extauthz.Shadow}, {"off", extauthz.Off}}
+	headers = []named[extauthz.Headers]{{"ietf", extauthz.HeadersIETF}, {"draft03", extauthz.HeadersDraft03}, {"none", extauthz.HeadersNone}}
+	levels  = []named[slog.Level]{{"debug", slog.LevelDebug}, {"info", slog.LevelInfo}, {"warn", slog.LevelWarn}, {"error", slog.LevelError}}
+)
+
+// word reads one of the words and returns what it stands for.
+func word[T any](n yamlfile.Node, words []named[T]) T {
+	var known []string
+	for _, w := range words {
+		known = append(known, w.word)
+	}
+	s := n.OneOf(known...)
+	for _, w := range words {
+		if w.word == s {
+			return w.value
+		}
+	}
+	return words[0].value
+}

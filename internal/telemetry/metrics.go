@@ -1,0 +1,146 @@
+package telemetry
+
+import (
+	"maps"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/tollgate-dev/tollgate/extauthz"
+)
+
+// maxSeries bounds the number of different decisions that are counted apart. It
+// is far above what a configuration names; beyond it the rule becomes "other".
+const maxSeries = 10_000
+
+// Build says which build runs.
+type Build struct{ Version, Revision string }
+
+// Live is what is read at each scrape.
+type Live struct {
+	Limiters  func() int    // live limiters of descriptors
+	Evictions func() uint64 // limiters forgotten to make room
+	Consumers func() int    // known consumers
+}
+
+// Metrics are the metrics of one Tollgate. Safe for concurrent use.
+type Metrics struct {
+	decisions *prometheus.CounterVec
+	series    atomic.Pointer[map[series]prometheus.Counter] // copied on write
+	mu        sync.Mutex                                    // serializes writes of series
+
+	seconds *prometheus.HistogramVec
+	timers  map[timer]prometheus.Observer // every one there is
+
+	reloaded     prometheus.Gauge
+	reloadedLast prometheus.Gauge
+}
+
+// series is the label values of tollgate_decisions_total.
+type series struct {
+	api, outcome, domain, rule string
+}
+
+type timer struct {
+	api     string
+	outcome extauthz.Outcome
+}
+
+var (
+	apis     = []string{"ext_authz", "ratelimit", "quota"}
+	outcomes = []extauthz.Outcome{
+		extauthz.Admitted, extauthz.Throttled, extauthz.Unauthenticated,
+		extauthz.Forbidden, extauthz.Shadowed, extauthz.Failed,
+	}
+)
+
+// NewMetrics registers Tollgate's metrics, and those of the Go runtime and the
+// process, with reg. It panics if they are registered there already.
+func NewMetrics(reg prometheus.Registerer, b Build, live Live, top *Top) *Metrics {
+	m := &Metrics{
+		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "decisions_total",
+			Help: "Decisions by API, outcome, domain and the rule that decided (empty: a consumer's own limits).",
+		}, []string{"api", "outcome", "domain", "rule"}),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "decision_seconds",
+			Help:    "Time to decide, without the time that a request was held for its turn.",
+			Buckets: []float64{1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 1e-3, 1e-2, 0.1, 1},
+		}, []string{"api", "outcome"}),
+		reloaded: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "config_last_reload_successful",
+			Help: "1 if the configuration on disk is in force, 0 if it has problems and the one before is kept.",
+		}),
+		reloadedLast: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "config_last_reload_success_timestamp_seconds",
+			Help: "When a configuration was last put in force, in seconds since the Unix epoch.",
+		}),
+		timers: map[timer]prometheus.Observer{},
+	}
+	m.series.Store(&map[series]prometheus.Counter{})
+	for _, api := range apis {
+		for _, outcome := range outcomes {
+			m.timers[timer{api, outcome}] = m.seconds.WithLabelValues(api, string(outcome))
+		}
+	}
+	build := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name:        "build_info",
+		Help:        "Always 1; the labels say which build runs.",
+		ConstLabels: prometheus.Labels{"version": b.Version, "revision": b.Revision, "goversion": runtime.Version()},
+	})
+	build.Set(1)
+	prefixed := prometheus.WrapRegistererWithPrefix("tollgate_", reg)
+	prefixed.MustRegister(m.decisions, m.seconds, m.reloaded, m.reloadedLast, build, top,
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "limiters", Help: "Live limiters of descriptors, bounded by limits.cache.size.",
+		}, func() float64 { return float64(live.Limiters()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "consumers", Help: "Known consumers.",
+		}, func() float64 { return float64(live.Consumers()) }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "evictions_total", Help: "Limiters of descriptors that were forgotten to make room.",
+		}, func() float64 { return float64(live.Evictions()) }),
+	)
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// Reloaded records whether a configuration that was read at a time is in force.
+func (m *Metrics) Reloaded(at time.Time, err error) {
+	if err != nil {
+		m.reloaded.Set(0)
+		return
+	}
+	m.reloaded.Set(1)
+	m.reloadedLast.Set(float64(at.UnixNano()) / 1e9)
+}
+
+func (m *Metrics) count(e *extauthz.Event) {
+	key := series{e.API, string(e.Outcome), e.Domain, e.Rule}
+	c, ok := (*m.series.Load())[key]
+	if !ok {
+		c = m.addSeries(key)
+	}
+	c.Inc()
+	if t, ok := m.timers[timer{e.API, e.Outcome}]; ok {
+		t.Observe(e.Took.Seconds())
+	}
+}
+
+func (m *Metrics) addSeries(key series) prometheus.Counter {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	have := *m.series.Load()
+	if len(have) >= maxSeries {
+		return m.decisions.WithLabelValues(key.api, key.outcome, "other", "other")
+	}
+	c := m.decisions.WithLabelValues(key.api, key.outcome, key.domain, key.rule)
+	more := maps.Clone(have)
+	more[key] = c
+	m.series.Store(&more)
+	return c
+}

@@ -1,0 +1,32 @@
+package telemetry
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/tollgate-dev/tollgate/extauthz"
+)
+
+// Observer is told of every decision. It implements extauthz.Observer and is
+// safe for concurrent use.
+type Observer struct {
+	metrics  *Metrics
+	top      *Top
+	refusals *refusals
+}
+
+// NewObserver returns an observer that counts in m and top and logs refusals.
+func NewObserver(m *Metrics, top *Top, log *slog.Logger) *Observer {
+	return &Observer{metrics: m, top: top, refusals: newRefusals(log)}
+}
+
+// Observe takes one decision in. It keeps nothing of e.
+func (o *Observer) Observe(e *extauthz.Event) {
+	o.metrics.count(e)
+	o.top.count(e)
+	o.refusals.add(e)
+}
+
+// Flush logs the refusals that followed the first of their burst. Call it every
+// interval, and once at the end.
+func (o *Observer) Flush(interval time.Duration) { o.refusals.flush(interval) }

@@ -1,0 +1,135 @@
+package telemetry
+
+import (
+	"context"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/tollgate-dev/tollgate/extauthz"
+	"github.com/tollgate-dev/tollgate/limits"
+)
+
+// maxBursts bounds the refusals that are told apart between two summaries.
+const maxBursts = 1000
+
+// refusals logs the first refusal of a burst at once and counts the rest until
+// the next Flush. Safe for concurrent use.
+type refusals struct {
+	log    *slog.Logger
+	mu     sync.Mutex
+	bursts map[burst]*int64 // refused since the last line about it
+	others int64            // of bursts beyond maxBursts
+}
+
+// burst is what consecutive refusals have in common. Tokens that nobody issued
+// have no consumer and so share one.
+type burst struct {
+	api, consumer, token, limit, rule string
+	outcome                           extauthz.Outcome
+}
+
+func newRefusals(log *slog.Logger) *refusals {
+	return &refusals{log: log, bursts: map[burst]*int64{}}
+}
+
+func refused(o extauthz.Outcome) bool {
+	return o == extauthz.Throttled || o == extauthz.Unauthenticated || o == extauthz.Forbidden
+}
+
+func (r *refusals) add(e *extauthz.Event) {
+	if !refused(e.Outcome) {
+		return
+	}
+	b := burst{e.API, e.Consumer, e.Token, limitName(e), e.Rule, e.Outcome}
+	if !r.first(b) {
+		return
+	}
+	path, _, _ := strings.Cut(e.Path, "?")
+	attrs := append(b.attrs(),
+		slog.String("rate", rate(e)),
+		slog.String("method", e.Method),
+		slog.String("path", path),
+		slog.String("request_id", e.RequestID),
+		slog.String("trace_id", e.TraceID))
+	r.log.LogAttrs(context.Background(), slog.LevelInfo, "request refused", attrs...)
+}
+
+// first counts a refusal and reports whether it begins a burst.
+func (r *refusals) first(b burst) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n, known := r.bursts[b]
+	switch {
+	case known:
+		*n++
+	case len(r.bursts) >= maxBursts:
+		r.others++
+		return false
+	default:
+		r.bursts[b] = new(int64)
+	}
+	return !known
+}
+
+// flush logs how many refusals followed in the interval that ends now, and
+// forgets the bursts that are over.
+func (r *refusals) flush(interval time.Duration) {
+	type sum struct {
+		burst
+		n int64
+	}
+	var sums []sum
+	r.mu.Lock()
+	for b, n := range r.bursts {
+		if *n == 0 {
+			delete(r.bursts, b)
+			continue
+		}
+		sums = append(sums, sum{b, *n})
+		*n = 0
+	}
+	others := r.others
+	r.others = 0
+	r.mu.Unlock()
+	for _, s := range sums {
+		r.log.LogAttrs(context.Background(), slog.LevelInfo, "more requests refused",
+			append(s.attrs(), slog.Int64("count", s.n), slog.Duration("interval", interval))...)
+	}
+	if others > 0 {
+		r.log.LogAttrs(context.Background(), slog.LevelInfo, "requests of further consumers refused",
+			slog.Int64("count", others), slog.Duration("interval", interval))
+	}
+}
+
+func (b burst) attrs() []slog.Attr {
+	attrs := make([]slog.Attr, 0, 16)
+	attrs = append(attrs,
+		slog.String("api", b.api), slog.String("outcome", string(b.outcome)),
+		slog.String("consumer", b.consumer), slog.String("token", b.token), slog.String("limit", b.limit))
+	if b.rule != "" {
+		attrs = append(attrs, slog.String("rule", b.rule))
+	}
+	return attrs
+}
+
+func limitName(e *extauthz.Event) string {
+	if e.Limit == nil {
+		return ""
+	}
+	return e.Limit.Limit().Name
+}
+
+// rate writes the limit that refused as configuration does: 100/s.
+func rate(e *extauthz.Event) string {
+	if e.Limit == nil {
+		return ""
+	}
+	l := e.Limit.Limit()
+	if l.Kind == limits.Quota {
+		return strconv.FormatInt(l.N, 10) + "/" + string(l.Calendar)
+	}
+	return strconv.FormatInt(l.N, 10) + "/" + l.Period.String()
+}
