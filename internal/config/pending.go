@@ -8,5 +8,5 @@ import (
 )
 
 func readConsumers(string, []byte, Lookup) (consumers.Set, yamlfile.Problems, error) {
-	return consumers.Set{}, nil, errors.New("pending")
+	return consumers.Set{}, nil, errors.New("source file: not supported yet")
 }
