@@ -1,0 +1,27 @@
+package consumers
+
+// Index is index for the tests of this package.
+type Index struct{ x index[string] }
+
+func (x *Index) Insert(h uint64, v string) *Index { return &Index{x.x.insert(h, v)} }
+
+func (x *Index) Remove(h uint64, v string) *Index {
+	return &Index{x.x.remove(h, func(s *string) bool { return *s == v })}
+}
+
+func (x *Index) Find(h uint64) []string { return x.x.find(h) }
+
+func (x *Index) All() (vs []string) {
+	x.x.all(func(v *string) bool { vs = append(vs, *v); return true })
+	return vs
+}
+
+// Build makes an index of many entries at once.
+func Build(m map[string]uint64) *Index {
+	var b builder[string]
+	for v, h := range m {
+		b.add(h, v)
+	}
+	x, _ := b.finish(func(a, b *string) bool { return false })
+	return &Index{x}
+}

@@ -1,0 +1,64 @@
+package consumers
+
+import (
+	"time"
+
+	"github.com/tollgate-dev/tollgate/limits"
+)
+
+// Limit is one limit of a consumer or a plan, and whose requests count against it.
+type Limit struct {
+	limits.Limit
+	PerConsumer bool    // all tokens of the consumer share one limiter; else each has its own
+	OwnWarmUp   bool    // WarmUp stands as it is, off included; else a rate gets the configured one
+	OnError     OnError // when the shared store of a cluster is away; empty: as configured
+}
+
+// OnError says how a limit decides while the shared store of a cluster is away.
+type OnError string
+
+// The ways to go on without the store.
+const (
+	OnErrorLocal OnError = "local" // with this instance's share
+	OnErrorAllow OnError = "allow"
+	OnErrorDeny  OnError = "deny"
+)
+
+// Limits is a list of limits. Nil means that none are given, so that others
+// (a plan's, the default) apply; empty but not nil means unlimited.
+type Limits []Limit
+
+// Unlimited reports whether the list says that nothing is limited.
+func (ls Limits) Unlimited() bool {
+	return ls != nil && len(ls) == 0
+}
+
+// kinds are the keys that give a limit its kind, in the order of messages.
+var kinds = []limits.Kind{
+	limits.Rate, limits.Window, limits.Quota, limits.Pace, limits.IdleReset,
+	limits.FixedWindow, limits.SmoothBursty, limits.SmoothWarmingUp,
+}
+
+// none is the value that stands for "unlimited", and for a warm-up switched off.
+const none = "none"
+
+// compile makes a limit ready, the warm-up given where it has none of its own.
+func (l Limit) compile(w limits.WarmUp) (*limits.Spec, error) {
+	if !l.OwnWarmUp {
+		switch l.Kind {
+		case limits.Rate:
+			l.WarmUp = w
+		case limits.SmoothWarmingUp:
+			l.WarmUp = limits.WarmUp{Ramp: w.Ramp}
+		}
+	}
+	return limits.Compile(l.Limit)
+}
+
+// location reads a time zone's name.
+func location(name string) (*time.Location, error) {
+	if name == "" || name == "UTC" {
+		return nil, nil
+	}
+	return time.LoadLocation(name)
+}

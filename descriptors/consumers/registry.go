@@ -1,0 +1,376 @@
+package consumers
+
+import (
+	"crypto/subtle"
+	"hash/maphash"
+	"iter"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tollgate-dev/tollgate/limits"
+)
+
+// Registry answers for credentials from one immutable snapshot. All methods are
+// safe for concurrent use. Nothing waits for a change: a decision takes the
+// snapshot it finds.
+//
+// A consumer that has never called is only a record of some 130 bytes. Its
+// limiters are made with its first request and then belong to its tokens: no
+// cache evicts them, and every change to the consumer carries them over.
+type Registry struct {
+	snap atomic.Pointer[snapshot]
+	seed maphash.Seed // of consumer ids
+
+	change sync.Mutex // serializes changes; taken before mu
+	mu     sync.Mutex // guards what follows, and who may set the live parts of a snapshot
+
+	options RegistryOptions
+	warmUps uint64            // counts changes of the configured warm-up
+	plans   map[string]string // their limits, as encodeLimits writes them
+	terms   pool[*terms]
+	labels  pool[map[string]string]
+	memory  memory
+	journal journal
+}
+
+// RegistryOptions are the defaults of consumers that name nothing.
+type RegistryOptions struct {
+	Default Limits        // of consumers without limits and plan; none: unlimited
+	WarmUp  limits.WarmUp // of every rate that has none of its own
+	Idle    time.Duration // how long a grace that was used is remembered; 0 means an hour
+}
+
+func (o RegistryOptions) withDefaults() RegistryOptions {
+	if o.Idle <= 0 {
+		o.Idle = time.Hour
+	}
+	o.Default = slices.Clone(o.Default)
+	return o
+}
+
+// snapshot is who is known. It is immutable but for the live parts of its
+// entries: nil until first used, then set while holding Registry.mu.
+type snapshot struct {
+	tokens    index[tokenEntry]
+	consumers index[consumerEntry]
+}
+
+type tokenEntry struct {
+	hash  Hash
+	owner uint64 // the hash of its consumer's id
+	grant atomic.Pointer[Grant]
+}
+
+type consumerEntry struct {
+	record record
+	caller atomic.Pointer[Caller]
+}
+
+// NewRegistry returns a registry that knows nobody.
+func NewRegistry(o RegistryOptions) *Registry {
+	r := &Registry{
+		seed:    maphash.MakeSeed(),
+		options: o.withDefaults(),
+		terms:   newPool[*terms](),
+		labels:  newPool[map[string]string](),
+		memory:  memory{states: map[StateKey]SavedState{}, max: maxRemembered},
+	}
+	r.snap.Store(&snapshot{})
+	return r
+}
+
+// Resolve finds the grant of a credential as it stands in the request. Nothing
+// is kept of a credential that nobody issued, and nothing is allocated but with
+// the first request of a token. The grant is nil for Unknown only.
+func (r *Registry) Resolve(now limits.Time, credential string) (*Grant, Standing) {
+	if !WellFormed(credential) {
+		return nil, Unknown
+	}
+	return r.ResolveHash(now, HashOf(credential))
+}
+
+// ResolveHash is [Registry.Resolve] for a credential that is hashed already.
+func (r *Registry) ResolveHash(now limits.Time, h Hash) (*Grant, Standing) {
+	e := r.snap.Load().token(&h)
+	if e == nil {
+		return nil, Unknown
+	}
+	g := e.grant.Load()
+	if g == nil {
+		if g = r.activate(now, &h); g == nil {
+			return nil, Unknown
+		}
+	}
+	return r.answer(now, g)
+}
+
+// Consumer finds the grant by a consumer's id. All calls by id share one set of
+// limiters of their own, and those per consumer with its tokens.
+func (r *Registry) Consumer(now limits.Time, id string) (*Grant, Standing) {
+	e := r.snap.Load().consumer(maphash.String(r.seed, id), id)
+	if e == nil {
+		return nil, Unknown
+	}
+	if c := e.caller.Load(); c != nil {
+		if g := c.byID.Load(); g != nil {
+			return r.answer(now, g)
+		}
+	}
+	g := r.activateID(now, id)
+	if g == nil {
+		return nil, Unknown
+	}
+	return r.answer(now, g)
+}
+
+func (r *Registry) answer(now limits.Time, g *Grant) (*Grant, Standing) {
+	s := g.standing(now)
+	if s == Valid && g.durable && !g.active.Load() {
+		r.journal.add(g)
+	}
+	return g, s
+}
+
+// Len returns the number of consumers and of secrets that are known.
+func (r *Registry) Len() (consumers, secrets int) {
+	s := r.snap.Load()
+	return s.consumers.n, s.tokens.n
+}
+
+// token finds a secret. The comparison takes the same time wherever the hashes
+// differ; that only their first bits choose what is compared tells an attacker
+// nothing he could use, since he cannot choose a hash's bits.
+func (s *snapshot) token(h *Hash) *tokenEntry {
+	run := s.tokens.find(h.key())
+	for i := range run {
+		if subtle.ConstantTimeCompare(run[i].hash[:], h[:]) == 1 {
+			return &run[i]
+		}
+	}
+	return nil
+}
+
+// owned finds a secret of a consumer by the part of its hash that records hold.
+func (s *snapshot) owned(key, owner uint64) *tokenEntry {
+	run := s.tokens.find(key)
+	for i := range run {
+		if run[i].owner == owner && run[i].hash.key() == key {
+			return &run[i]
+		}
+	}
+	return nil
+}
+
+func (s *snapshot) consumer(h uint64, id string) *consumerEntry {
+	run := s.consumers.find(h)
+	for i := range run {
+		if run[i].record.id() == id {
+			return &run[i]
+		}
+	}
+	return nil
+}
+
+// Replace puts a whole set in force, or nothing of it: the error is a [Problems]
+// with everything that is wrong. Limiters of tokens that remain are carried over.
+func (r *Registry) Replace(now limits.Time, s Set) error {
+	return r.Load(now, s.Plans, func(yield func(Consumer, error) bool) {
+		for _, c := range s.Consumers {
+			if !yield(c, nil) {
+				return
+			}
+		}
+	})
+}
+
+// Load is [Registry.Replace] for a source that is too large to hold as a Set:
+// consumers are read one by one. The first error of the sequence ends it.
+func (r *Registry) Load(now limits.Time, plans map[string]Plan, all iter.Seq2[Consumer, error]) error {
+	r.change.Lock()
+	defer r.change.Unlock()
+	next, texts, err := r.build(plans, all) // without mu: first requests of tokens need it
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.plans = texts
+	r.carry(now, r.snap.Load(), next)
+	r.snap.Store(next)
+	return nil
+}
+
+// Put adds a consumer or replaces the one of the same id. The next decision
+// knows. The error is a [Problems].
+func (r *Registry) Put(now limits.Time, c Consumer) error {
+	r.change.Lock()
+	defer r.change.Unlock()
+	if err := r.Check(c); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.put(now, &c)
+	return nil
+}
+
+func (r *Registry) put(now limits.Time, c *Consumer) {
+	owner, rec := maphash.String(r.seed, c.ID), newRecord(c)
+	from := r.snap.Load()
+	to := *from
+	old := from.consumer(owner, c.ID)
+	if old != nil {
+		to.consumers = to.consumers.remove(owner, func(e *consumerEntry) bool { return e.record == old.record })
+	}
+	to.consumers = to.consumers.insert(owner, consumerEntry{record: rec})
+	secrets := secretsOf(c)
+	if old != nil {
+		for k := range keysOf(old.record) {
+			e := from.owned(k, owner)
+			if e != nil && !slices.Contains(secrets, e.hash) {
+				to.tokens = to.tokens.remove(k, func(o *tokenEntry) bool { return o.hash == e.hash })
+			}
+		}
+	}
+	for _, h := range secrets {
+		if to.token(&h) == nil {
+			to.tokens = to.tokens.insert(h.key(), tokenEntry{hash: h, owner: owner})
+		}
+	}
+	if old != nil {
+		if live := old.caller.Load(); live != nil {
+			r.rebuild(now, from, &to, live)
+		}
+	}
+	r.snap.Store(&to)
+}
+
+// Remove takes a consumer and its tokens away. The next decision knows.
+// Removing who is not there does nothing.
+func (r *Registry) Remove(now limits.Time, id string) {
+	r.change.Lock()
+	defer r.change.Unlock()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	owner := maphash.String(r.seed, id)
+	from := r.snap.Load()
+	old := from.consumer(owner, id)
+	if old == nil {
+		return
+	}
+	to := *from
+	to.consumers = to.consumers.remove(owner, func(e *consumerEntry) bool { return e.record == old.record })
+	for k := range keysOf(old.record) {
+		if e := from.owned(k, owner); e != nil {
+			to.tokens = to.tokens.remove(k, func(o *tokenEntry) bool { return o.hash == e.hash })
+		}
+	}
+	if live := old.caller.Load(); live != nil {
+		r.rebuild(now, from, &to, live)
+	}
+	r.snap.Store(&to)
+}
+
+// SetOptions changes the defaults, in force with the next decision.
+func (r *Registry) SetOptions(now limits.Time, o RegistryOptions) {
+	r.change.Lock()
+	defer r.change.Unlock()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	o = o.withDefaults()
+	if o.WarmUp != r.options.WarmUp {
+		r.warmUps++
+	}
+	r.options = o
+	s := r.snap.Load()
+	r.carry(now, s, s)
+}
+
+// build makes a snapshot without live parts and checks all of it.
+func (r *Registry) build(plans map[string]Plan, all iter.Seq2[Consumer, error]) (*snapshot, map[string]string, error) {
+	v := newValidator()
+	texts := map[string]string{}
+	for name, p := range plans {
+		v.plan(name, p)
+		texts[name] = encodeLimits(p.Limits)
+	}
+	var tokens builder[tokenEntry]
+	var consumers builder[consumerEntry]
+	for c, err := range all {
+		if err != nil {
+			return nil, nil, err
+		}
+		v.consumer(&c, func(plan string) bool { _, ok := texts[plan]; return ok })
+		owner := maphash.String(r.seed, c.ID)
+		consumers.add(owner, consumerEntry{record: newRecord(&c)})
+		for _, h := range secretsOf(&c) {
+			tokens.add(h.key(), tokenEntry{hash: h, owner: owner})
+		}
+	}
+	next := &snapshot{}
+	var ids []*consumerEntry
+	var hashes []*tokenEntry
+	next.consumers, ids = consumers.finish(func(a, b *consumerEntry) bool { return a.record.id() == b.record.id() })
+	next.tokens, hashes = tokens.finish(func(a, b *tokenEntry) bool { return a.hash == b.hash && a.owner != b.owner })
+	for i := 0; i < len(ids); i += 2 {
+		v.add(Problem{Consumer: ids[i].record.id(), Message: "the id is given twice"})
+	}
+	for i := 0; i < len(hashes); i += 2 {
+		a, b := r.ownerOf(next, hashes[i]), r.ownerOf(next, hashes[i+1])
+		v.add(Problem{Consumer: max(a, b), Message: "has a secret that " + min(a, b) + " has too: each token belongs to one consumer"})
+	}
+	return next, texts, v.err()
+}
+
+// ownerOf names the consumer that a secret belongs to.
+func (r *Registry) ownerOf(s *snapshot, e *tokenEntry) string {
+	c, _, _ := s.holder(e)
+	if c == nil {
+		return ""
+	}
+	return c.record.id()
+}
+
+// holder finds whose a secret is: the consumer's entry, the token, and whether
+// it is the token's secret before the last rotation.
+func (s *snapshot) holder(e *tokenEntry) (c *consumerEntry, t tokenView, previous bool) {
+	run := s.consumers.find(e.owner)
+	for i := range run {
+		v := run[i].record.view()
+		for t := range v.eachToken {
+			if t.key == e.hash.key() {
+				return &run[i], t, false
+			}
+			if t.previousUntil != 0 && t.previous == e.hash.key() {
+				return &run[i], t, true
+			}
+		}
+	}
+	return nil, tokenView{}, false
+}
+
+// secretsOf returns every hash that a consumer answers to.
+func secretsOf(c *Consumer) []Hash {
+	hs := make([]Hash, 0, len(c.Tokens))
+	for i := range c.Tokens {
+		hs = append(hs, c.Tokens[i].Hash)
+		if !c.Tokens[i].Previous.Zero() {
+			hs = append(hs, c.Tokens[i].Previous)
+		}
+	}
+	return hs
+}
+
+// keysOf yields the index keys of every secret in a record.
+func keysOf(rec record) iter.Seq[uint64] {
+	return func(yield func(uint64) bool) {
+		v := rec.view()
+		for t := range v.eachToken {
+			if !yield(t.key) || t.previousUntil != 0 && !yield(t.previous) {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,170 @@
+package consumers
+
+import (
+	"container/heap"
+	"hash/maphash"
+	"time"
+
+	"github.com/tollgate-dev/tollgate/limits"
+)
+
+// Usage is how much of one limit is used.
+type Usage struct {
+	Token     string       // the token's id; empty for calls by the consumer's id and for limits per consumer
+	Spec      *limits.Spec // the limit
+	Remaining int64        // requests of cost 1 that would be admitted right now
+	Reset     time.Duration
+	Admitted  int64 // since the limiter was made
+	Refused   int64
+}
+
+// Usage returns the use of every limit of a consumer, and false if there is no
+// such consumer. Limits that nobody has used yet show as they would be made.
+func (r *Registry) Usage(now limits.Time, id string) ([]Usage, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var all []Usage
+	ok := r.eachLimiter(now, id, func(token string, l *limits.Limiter) {
+		d, u := l.Peek(now, 1), l.Usage()
+		all = append(all, Usage{Token: token, Spec: l.Spec(), Remaining: d.Remaining, Reset: d.Reset, Admitted: u.Admitted, Refused: u.Refused})
+	})
+	return all, ok
+}
+
+// ResetUsage fills all buckets of a consumer again. It returns false if there
+// is no such consumer.
+func (r *Registry) ResetUsage(now limits.Time, id string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.eachLimiter(now, id, func(_ string, l *limits.Limiter) { l.Reset(now) })
+}
+
+// eachLimiter visits the limiters of a consumer, made where nobody has called
+// yet: an admin's question costs what a request would.
+func (r *Registry) eachLimiter(now limits.Time, id string, visit func(token string, l *limits.Limiter)) bool {
+	s, owner := r.snap.Load(), maphash.String(r.seed, id)
+	e := s.consumer(owner, id)
+	if e == nil {
+		return false
+	}
+	c := r.live(now, e)
+	own := func(token string, ls []*limits.Limiter, scope scope) {
+		for i, l := range ls {
+			if scope.owns(c.terms.limits[i]) {
+				visit(token, l)
+			}
+		}
+	}
+	v := e.record.view()
+	for t := range v.eachToken {
+		gs := s.grants(t, owner)
+		if len(gs) == 0 {
+			gs = []*Grant{r.grantToken(s, owner, c, t, r.limiters(now, c, scopeToken, t.id))}
+		}
+		own(t.id, gs[0].Limiters, scopeToken)
+		if gs[0].durable {
+			r.journal.add(gs[0])
+		}
+	}
+	own("", c.shared, scopeConsumer)
+	if g := c.byID.Load(); g != nil {
+		own("", g.Limiters, scopeID)
+		if g.durable {
+			r.journal.add(g)
+		}
+	}
+	return true
+}
+
+// Each calls f for every grant that has been asked for, in no order, until it
+// returns false. A token in rotation may have two, with the same limiters.
+func (r *Registry) Each(f func(*Grant) bool) {
+	s := r.snap.Load()
+	goes := true
+	s.tokens.all(func(e *tokenEntry) bool {
+		if g := e.grant.Load(); g != nil {
+			goes = f(g)
+		}
+		return goes
+	})
+	if !goes {
+		return
+	}
+	s.consumers.all(func(e *consumerEntry) bool {
+		if c := e.caller.Load(); c != nil {
+			if g := c.byID.Load(); g != nil {
+				return f(g)
+			}
+		}
+		return true
+	})
+}
+
+// Lookup returns a consumer as the registry knows it: without the times at
+// which its tokens were made.
+func (r *Registry) Lookup(id string) (Consumer, bool) {
+	s, owner := r.snap.Load(), maphash.String(r.seed, id)
+	e := s.consumer(owner, id)
+	if e == nil {
+		return Consumer{}, false
+	}
+	return s.describe(e, owner), true
+}
+
+// List returns up to n consumers in the order of their ids, beginning behind
+// the id after.
+func (r *Registry) List(after string, n int) []Consumer {
+	s := r.snap.Load()
+	var h entryHeap
+	s.consumers.all(func(e *consumerEntry) bool {
+		id := e.record.id()
+		switch {
+		case id <= after:
+		case len(h) < n:
+			heap.Push(&h, e)
+		case n > 0 && id < h[0].record.id():
+			h[0] = e
+			heap.Fix(&h, 0)
+		}
+		return true
+	})
+	list := make([]Consumer, len(h))
+	for i := len(h) - 1; i >= 0; i-- {
+		e := heap.Pop(&h).(*consumerEntry)
+		list[i] = s.describe(e, maphash.String(r.seed, e.record.id()))
+	}
+	return list
+}
+
+func (s *snapshot) describe(e *consumerEntry, owner uint64) Consumer {
+	v := e.record.view()
+	ls, _ := decodeLimits(v.limits) // what encodeLimits wrote
+	c := Consumer{ID: v.id, Plan: v.plan, Limits: ls, Labels: decodeLabels(v.labels), Disabled: v.disabled, Version: e.record.version()}
+	for t := range v.eachToken {
+		token := Token{ID: t.id}
+		if e := s.owned(t.key, owner); e != nil {
+			token.Hash = e.hash
+		}
+		if t.expires != never {
+			token.Expires = t.expires.Std()
+		}
+		if e := s.owned(t.previous, owner); e != nil && t.previousUntil != 0 {
+			token.Previous, token.PreviousUntil = e.hash, t.previousUntil.Std()
+		}
+		c.Tokens = append(c.Tokens, token)
+	}
+	return c
+}
+
+// entryHeap has the greatest id on top.
+type entryHeap []*consumerEntry
+
+func (h entryHeap) Len() int           { return len(h) }
+func (h entryHeap) Less(i, j int) bool { return h[i].record.id() > h[j].record.id() }
+func (h entryHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+func (h *entryHeap) Push(x any)        { *h = append(*h, x.(*consumerEntry)) }
+func (h *entryHeap) Pop() any {
+	x := (*h)[len(*h)-1]
+	*h = (*h)[:len(*h)-1]
+	return x
+}

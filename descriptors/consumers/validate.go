@@ -1,0 +1,186 @@
+package consumers
+
+import (
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/tollgate-dev/tollgate/limits"
+)
+
+// maxID is the longest id of a consumer, token or plan.
+const maxID = 128
+
+// CheckID reports what is wrong with the id of a consumer, a token or a plan.
+func CheckID(id string) error {
+	switch {
+	case id == "":
+		return fmt.Errorf("an id is missing")
+	case len(id) > maxID:
+		return fmt.Errorf("id %q is %d characters long: want at most %d", id, len(id), maxID)
+	}
+	for _, c := range id {
+		if c >= utf8.RuneSelf || !strings.ContainsRune("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._@-", c) {
+			return fmt.Errorf("id %q: want only letters, digits and . _ @ -", id)
+		}
+	}
+	return nil
+}
+
+// Problem is one thing that is wrong in a set.
+type Problem struct {
+	Plan     string // where it is: in a plan, or in a consumer and perhaps a token of it
+	Consumer string
+	Token    string
+	Message  string
+}
+
+// Error says where and what.
+func (p Problem) Error() string {
+	switch {
+	case p.Plan != "":
+		return fmt.Sprintf("plan %q: %s", p.Plan, p.Message)
+	case p.Token != "":
+		return fmt.Sprintf("consumer %q: token %q: %s", p.Consumer, p.Token, p.Message)
+	}
+	return fmt.Sprintf("consumer %q: %s", p.Consumer, p.Message)
+}
+
+// Problems is everything that is wrong in a set; its text is a line for each.
+type Problems []Problem
+
+func (ps Problems) Error() string {
+	lines := make([]string, len(ps))
+	for i, p := range ps {
+		lines[i] = p.Error()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Check reports what would keep [Registry.Put] from taking c, as [Problems].
+func (r *Registry) Check(c Consumer) error {
+	r.mu.Lock()
+	plans := r.plans
+	r.mu.Unlock()
+	v := newValidator()
+	v.consumer(&c, func(plan string) bool { _, ok := plans[plan]; return ok })
+	s := r.snap.Load()
+	for _, h := range secretsOf(&c) {
+		e := s.token(&h)
+		if e == nil {
+			continue
+		}
+		if id := r.ownerOf(s, e); id != c.ID {
+			v.add(Problem{Consumer: c.ID, Message: "has a secret that " + id + " has too: each token belongs to one consumer"})
+		}
+	}
+	return v.err()
+}
+
+// validator collects what is wrong.
+type validator struct {
+	found  Problems
+	limits map[Limit]checked // limits are often alike
+}
+
+type checked struct {
+	name string
+	err  error
+}
+
+func newValidator() *validator {
+	return &validator{limits: map[Limit]checked{}}
+}
+
+func (v *validator) add(p Problem) {
+	v.found = append(v.found, p)
+}
+
+func (v *validator) err() error {
+	if len(v.found) == 0 {
+		return nil
+	}
+	return v.found
+}
+
+func (v *validator) plan(name string, p Plan) {
+	bad := func(message string) { v.add(Problem{Plan: name, Message: message}) }
+	if err := CheckID(name); err != nil {
+		bad(err.Error())
+	}
+	v.list(p.Limits, bad)
+}
+
+func (v *validator) consumer(c *Consumer, isPlan func(string) bool) {
+	bad := func(message string) { v.add(Problem{Consumer: c.ID, Message: message}) }
+	if err := CheckID(c.ID); err != nil {
+		bad(err.Error())
+	}
+	if c.Plan != "" && !isPlan(c.Plan) {
+		bad(fmt.Sprintf("unknown plan %q", c.Plan))
+	}
+	v.list(c.Limits, bad)
+	v.tokens(c)
+}
+
+func (v *validator) tokens(c *Consumer) {
+	var ids map[string]bool
+	var secrets map[Hash]bool
+	if len(c.Tokens) > 0 {
+		ids, secrets = make(map[string]bool, len(c.Tokens)), make(map[Hash]bool, len(c.Tokens))
+	}
+	for i := range c.Tokens {
+		t := &c.Tokens[i]
+		bad := func(message string) { v.add(Problem{Consumer: c.ID, Token: t.ID, Message: message}) }
+		if err := CheckID(t.ID); err != nil {
+			bad(err.Error())
+		}
+		if ids[t.ID] {
+			bad("the token id is given twice")
+		}
+		ids[t.ID] = true
+		if t.Hash.Zero() {
+			bad("has no secret")
+		}
+		if !t.Previous.Zero() && t.PreviousUntil.IsZero() {
+			bad("its previous secret has no end")
+		}
+		for _, h := range []Hash{t.Hash, t.Previous} {
+			if !h.Zero() && secrets[h] {
+				bad("its secret is given twice")
+			}
+			secrets[h] = true
+		}
+	}
+}
+
+// list checks limits and that their names differ.
+func (v *validator) list(ls Limits, bad func(string)) {
+	for i, l := range ls {
+		c, known := v.limits[l]
+		if !known {
+			if len(v.limits) > 10_000 {
+				clear(v.limits)
+			}
+			c = check(l)
+			v.limits[l] = c
+		}
+		if c.err != nil {
+			bad(fmt.Sprintf("limit %d: %v", i+1, c.err))
+			continue
+		}
+		for j := range i {
+			if v.limits[ls[j]].name == c.name {
+				bad(fmt.Sprintf("limit %d: the name %s is taken by limit %d: give one of them another name", i+1, c.name, j+1))
+			}
+		}
+	}
+}
+
+func check(l Limit) checked {
+	s, err := l.compile(limits.WarmUp{})
+	if err != nil {
+		return checked{err: err}
+	}
+	return checked{name: s.Limit().Name}
+}
