@@ -1,11 +1,6 @@
 package extauthz
 
-import (
-	"regexp"
-	"time"
-
-	"github.com/tollgate-dev/tollgate/limits"
-)
+import "regexp"
 
 // Mode is the global switch over limits. 401 and 403 do not depend on it.
 type Mode int
@@ -22,7 +17,7 @@ type Headers int
 
 // The header styles.
 const (
-	HeadersIETF    Headers = iota // RateLimit-Policy and RateLimit, as the current IETF draft
+	HeadersIETF    Headers = iota // RateLimit-Policy and RateLimit, as draft-ietf-httpapi-ratelimit-headers-11
 	HeadersDraft03                // X-RateLimit-*, as Envoy itself
 	HeadersNone
 )
@@ -33,15 +28,15 @@ type Place struct {
 	Scheme    string // of Header: "Bearer"; "none" or empty: the whole value
 	Query     string
 	Cookie    string
-	Principal bool
-	Metadata  []string // namespace, then the path of keys
+	Principal bool     // the client certificate's, as the id of a consumer
+	Metadata  []string // namespace, then the path of keys, to the id of a consumer
 }
 
 // Source is one entry of a descriptor line: where a descriptor's key takes its value from.
 type Source struct {
 	Key   string
 	From  string         // consumer, token, label, method, path, host, header, query, remote_address, principal, metadata, context
-	Name  string         // of label, header, query, context; of metadata the namespace
+	Name  string         // of label, header (lower case), query, context; of metadata the namespace
 	Field string         // of metadata: the key
 	Regex *regexp.Regexp // its first group, or the whole match, is the value; nil: all of it
 }
@@ -55,40 +50,4 @@ type Policy struct {
 	Headers     Headers
 	Domain      string
 	Descriptors [][]Source
-}
-
-// Outcome is the word for how a request went, as metrics, logs and Envoy's metadata spell it.
-type Outcome string
-
-// The outcomes.
-const (
-	Admitted        Outcome = "admitted"
-	Throttled       Outcome = "throttled"
-	Unauthenticated Outcome = "unauthenticated"
-	Forbidden       Outcome = "forbidden"
-	Shadowed        Outcome = "shadowed" // admitted, would have been throttled
-	Failed          Outcome = "error"
-)
-
-// Event is one finished decision, for an Observer. Its strings may be kept.
-type Event struct {
-	API      string // "ext_authz" or "ratelimit"
-	Outcome  Outcome
-	Domain   string
-	Rule     string // the deciding rule's path, or empty
-	Consumer string
-	Token    string
-	Limit    *limits.Spec // the limit that decided, or nil
-	Decision limits.Decision
-	Took     time.Duration
-	Wait     time.Duration // how long it was held
-
-	// Of refusals only, for the log line.
-	Method, Path, RequestID, TraceID string
-}
-
-// Observer is told of every decision, on the deciding goroutine: it must not
-// block and, unless the event is a refusal, not allocate.
-type Observer interface {
-	Observe(e *Event)
 }

@@ -1,0 +1,188 @@
+package extauthz
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/tollgate-dev/tollgate/limits"
+)
+
+// Check implements authv3.AuthorizationServer. A refusal is an answer. An error
+// (INVALID_ARGUMENT for a request that cannot be meant, or the caller's own
+// cancellation) leaves it to Envoy's failure_mode_allow whether the request passes.
+func (s *Server) Check(ctx context.Context, req *authv3.CheckRequest) (*authv3.CheckResponse, error) {
+	w := s.works.Get().(*work)
+	defer s.release(w)
+	p, now := s.plan.Load(), s.clock.Now()
+	err := w.view.read(ctx, p, req)
+	if err == nil {
+		err = s.decide(ctx, p, now, &w.view, &w.verdict)
+	}
+	s.observe(ctx, now, w, err)
+	if err != nil {
+		return nil, rpcError(err)
+	}
+	w.answer.compose(&w.view, &w.verdict)
+	return w.answer.response(&w.verdict), nil
+}
+
+func rpcError(err error) error {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return status.FromContextError(err).Err()
+	}
+	return status.Error(codes.InvalidArgument, validText(err.Error()))
+}
+
+// observe tells the Observer how a call went.
+func (s *Server) observe(ctx context.Context, now limits.Time, w *work, err error) {
+	if s.observer == nil {
+		return
+	}
+	d, e := &w.verdict, &w.event
+	*e = Event{
+		API: "ext_authz", Outcome: d.Outcome, Domain: d.Domain, Rule: d.Rule,
+		Consumer: d.Consumer, Token: d.Token, Limit: d.Limit, Decision: d.Decision,
+		Took: s.clock.Now().Sub(now), Wait: d.Wait,
+	}
+	if err != nil {
+		e.Outcome = Failed
+	}
+	if !d.Allowed() {
+		e.Method, e.Path, e.RequestID = strings.Clone(w.view.Method), strings.Clone(NormalPath(w.view.Path)), strings.Clone(w.view.ID)
+		e.TraceID = traceID(ctx, &w.view)
+	}
+	s.observer.Observe(e)
+}
+
+var errNoHTTP = errors.New("this is no HTTP request: attributes.request.http is empty")
+
+// read fills v from Envoy's message.
+func (v *View) read(ctx context.Context, p *plan, req *authv3.CheckRequest) error {
+	attributes := req.GetAttributes()
+	http := attributes.GetRequest().GetHttp()
+	if http.GetMethod() == "" && http.GetPath() == "" && len(http.GetHeaders()) == 0 && len(http.GetHeaderMap().GetHeaders()) == 0 {
+		return errNoHTTP
+	}
+	v.ID, v.Method, v.Host, v.Path = http.GetId(), http.GetMethod(), http.GetHost(), http.GetPath()
+	if q := http.GetQuery(); q != "" && !strings.Contains(v.Path, "?") {
+		v.Path += "?" + q
+	}
+	v.readHeaders(http)
+	for name, value := range attributes.GetContextExtensions() {
+		v.Context = append(v.Context, Field{name, value})
+	}
+	v.Principal = attributes.GetSource().GetPrincipal()
+	for _, path := range p.paths {
+		if value, ok := metadataAt(attributes.GetMetadataContext(), path); ok {
+			v.Metadata = append(v.Metadata, MetadataValue{path, value})
+		}
+	}
+	if p.remote {
+		v.RemoteAddress = remoteAddress(ctx, v, attributes.GetSource().GetAddress())
+	}
+	return nil
+}
+
+// readHeaders reads either of the two shapes that Envoy sends: a map with
+// repeated headers joined by commas or, with encode_raw_headers, a list.
+func (v *View) readHeaders(http *authv3.AttributeContext_HttpRequest) {
+	list := http.GetHeaderMap().GetHeaders()
+	for _, h := range list {
+		value := h.GetValue()
+		if raw := h.GetRawValue(); len(raw) > 0 {
+			value = string(raw)
+		}
+		v.Headers = append(v.Headers, Field{strings.ToLower(h.GetKey()), value})
+	}
+	if len(list) > 0 {
+		return
+	}
+	for name, value := range http.GetHeaders() {
+		v.Headers = append(v.Headers, Field{strings.ToLower(name), value})
+	}
+}
+
+// metadataAt returns the value at a namespace and path of keys as text.
+func metadataAt(m *corev3.Metadata, path []string) (string, bool) {
+	if len(path) < 2 {
+		return "", false
+	}
+	at := m.GetFilterMetadata()[path[0]]
+	for _, key := range path[1 : len(path)-1] {
+		at = at.GetFields()[key].GetStructValue()
+	}
+	value, ok := at.GetFields()[path[len(path)-1]]
+	if !ok {
+		return "", false
+	}
+	switch k := value.GetKind().(type) {
+	case *structpb.Value_StringValue:
+		return k.StringValue, true
+	case *structpb.Value_NumberValue:
+		return strconv.FormatFloat(k.NumberValue, 'f', -1, 64), true
+	case *structpb.Value_BoolValue:
+		return strconv.FormatBool(k.BoolValue), true
+	}
+	return "", true
+}
+
+// remoteAddress returns the client address that Envoy trusts: what Envoy says in
+// the call's own metadata (x-client-ip, from %DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%),
+// else the header that Envoy sets at the edge of the trusted network, else the
+// TCP peer. x-forwarded-for is never read: its beginning is the client's.
+func remoteAddress(ctx context.Context, v *View, peer *corev3.Address) string {
+	if values := metadata.ValueFromIncomingContext(ctx, "x-client-ip"); len(values) == 1 && isAddress(values[0]) {
+		return values[0]
+	}
+	if address, ok := v.header("x-envoy-external-address"); ok && isAddress(address) {
+		return address
+	}
+	return peer.GetSocketAddress().GetAddress()
+}
+
+func isAddress(s string) bool {
+	_, err := netip.ParseAddr(s)
+	return err == nil
+}
+
+// traceID returns the trace that a request belongs to (W3C Trace Context section
+// 3.2): Envoy's own span, which is in the call's metadata, goes before the client's.
+func traceID(ctx context.Context, v *View) string {
+	if values := metadata.ValueFromIncomingContext(ctx, "traceparent"); len(values) == 1 {
+		if id := parseTraceID(values[0]); id != "" {
+			return id
+		}
+	}
+	parent, _ := v.header("traceparent")
+	return parseTraceID(parent)
+}
+
+func parseTraceID(parent string) string {
+	// version "-" trace-id "-" parent-id "-" trace-flags
+	if len(parent) < 55 || parent[2] != '-' || parent[35] != '-' || parent[52] != '-' {
+		return ""
+	}
+	id, zero := parent[3:35], true
+	for i := range len(id) {
+		if id[i] != '0' {
+			zero = false
+		}
+		if c := id[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return ""
+		}
+	}
+	if zero {
+		return ""
+	}
+	return strings.Clone(id)
+}

@@ -1,0 +1,172 @@
+package extauthz
+
+import (
+	"context"
+	"strings"
+
+	"github.com/tollgate-dev/tollgate/descriptors"
+	"github.com/tollgate-dev/tollgate/descriptors/consumers"
+	"github.com/tollgate-dev/tollgate/limits"
+)
+
+// Decide decides about one request and fills d. It holds the request where a
+// limit says so, as long as ctx lasts. The error means that nothing could be
+// decided: a context extension that cannot be meant, or a caller who left.
+// Nothing is allocated once d is warm, but for a path, host or cookie that is
+// not in its normal form and for regular expressions. Decide does not tell the
+// Observer.
+func (s *Server) Decide(ctx context.Context, now limits.Time, v *View, d *Verdict) error {
+	return s.decide(ctx, s.plan.Load(), now, v, d)
+}
+
+func (s *Server) decide(ctx context.Context, p *plan, now limits.Time, v *View, d *Verdict) error {
+	d.reset()
+	d.plan, d.At = p, now
+	d.Headers, d.Strip = p.policy.Headers, p.policy.Strip
+	d.GRPC = isGRPC(v)
+	r, err := p.route(v)
+	if err != nil {
+		return err
+	}
+	d.Domain, d.Cost, d.Answer = r.domain, r.cost, r.answer
+	d.Outcome = Admitted
+	grant := s.identify(v, d)
+	if !r.authenticate && d.Reason != "" {
+		d.Outcome, d.Reason, grant = Admitted, "", nil
+		d.Consumer, d.Token, d.Labels = "", "", nil
+	}
+	if d.Reason != "" || !r.limit || p.policy.Mode == Off {
+		return nil
+	}
+	return s.limit(ctx, v, d, grant)
+}
+
+// isGRPC reports whether the client speaks gRPC. gRPC-Web clients read the HTTP
+// answer.
+func isGRPC(v *View) bool {
+	t, _ := v.header("content-type")
+	rest, ok := strings.CutPrefix(t, "application/grpc")
+	return ok && (rest == "" || rest[0] == '+' || rest[0] == ';')
+}
+
+// identify finds out who calls and writes it into d, or the refusal.
+func (s *Server) identify(v *View, d *Verdict) *consumers.Grant {
+	credential, f := d.plan.credential(v)
+	var grant *consumers.Grant
+	var standing consumers.Standing
+	refusal := InvalidCredentials
+	switch f {
+	case secret:
+		grant, standing = s.registry.Resolve(d.At, credential)
+	case identity:
+		grant, standing = s.registry.Consumer(d.At, credential)
+	case absent:
+		refusal = MissingCredentials
+		if id := d.plan.policy.Anonymous; id != "" {
+			grant, standing = s.registry.Consumer(d.At, id)
+		}
+	}
+	if grant != nil {
+		d.Consumer, d.Token, d.Labels = grant.Consumer.ID, grant.Token, grant.Consumer.Labels
+	}
+	switch {
+	case standing == consumers.Disabled:
+		d.refuse(Forbidden, ConsumerDisabled)
+	case standing != consumers.Valid:
+		d.refuse(Unauthenticated, refusal)
+	}
+	return grant
+}
+
+// limit takes from all the limits that the request is under, or from none.
+func (s *Server) limit(ctx context.Context, v *View, d *Verdict, grant *consumers.Grant) error {
+	if rules := s.book.Rules(); rules != nil {
+		d.describe(v, rules.Domain(d.Domain))
+	}
+	var own []*limits.Limiter
+	if grant != nil {
+		own = grant.Limiters
+	}
+	d.claim(own, s.book, max(1, d.Cost))
+	if len(d.Claims) == 0 {
+		return nil
+	}
+	refused, err := s.take(ctx, d)
+	if err != nil {
+		return err
+	}
+	if refused >= 0 {
+		d.Outcome, d.Reason = Throttled, RateLimited
+		d.decidedBy(refused, s.book)
+		d.RetryAfter = retryAfter(d.Decision.Wait, s.random())
+		return nil
+	}
+	for i := range d.Claims {
+		if !d.Claims[i].Decision.Allowed && !d.relieved(i) {
+			d.Outcome = Shadowed
+			d.decidedBy(i, s.book)
+			break
+		}
+	}
+	return nil
+}
+
+// take asks the limits and returns the claim that refuses, or -1. A request
+// that costs nothing only looks.
+func (s *Server) take(ctx context.Context, d *Verdict) (int, error) {
+	d.relieveQuotas()
+	if d.Cost == 0 {
+		return limits.PeekAll(d.At, d.Claims), nil
+	}
+	if s.queue == nil {
+		return limits.TakeAll(d.At, d.Claims), nil
+	}
+	return s.queue.TakeAll(ctx, d.Claims)
+}
+
+// relieveQuotas lets no quota_mode rule refuse while another one of them still
+// admits: such rules refuse together or not at all.
+func (d *Verdict) relieveQuotas() {
+	if !d.anyQuota() {
+		return
+	}
+	limits.PeekAll(d.At, d.Claims)
+	left := false
+	for i := range d.Claims {
+		left = left || d.isQuota(i) && d.Claims[i].Decision.Allowed
+	}
+	for i := range d.Claims {
+		if left && d.isQuota(i) && !d.Claims[i].Decision.Allowed {
+			d.Claims[i].Shadow = true
+		}
+	}
+}
+
+// relieved reports whether a claim is a shadow only by relieveQuotas.
+func (d *Verdict) relieved(claim int) bool {
+	return d.isQuota(claim) && !d.matches[d.claimed[claim]].rule.Shadow && d.plan.policy.Mode != Shadow
+}
+
+func (d *Verdict) anyQuota() bool {
+	for i := range d.Claims {
+		if d.isQuota(i) {
+			return true
+		}
+	}
+	return false
+}
+
+func (d *Verdict) isQuota(claim int) bool {
+	m := d.claimed[claim]
+	return m >= 0 && d.matches[m].rule.Quota
+}
+
+// decidedBy notes the limit that refused, or would have.
+func (d *Verdict) decidedBy(claim int, book *descriptors.Book) {
+	c := &d.Claims[claim]
+	d.Limit, d.Decision = c.Limiter.Spec(), c.Decision
+	if m := d.claimed[claim]; m >= 0 {
+		match := &d.matches[m]
+		d.Rule = book.Label(match.rule, d.entries[match.from:match.to])
+	}
+}

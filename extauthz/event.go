@@ -1,0 +1,44 @@
+package extauthz
+
+import (
+	"time"
+
+	"github.com/tollgate-dev/tollgate/limits"
+)
+
+// Outcome is the word for how a request went, as metrics, logs and Envoy's metadata spell it.
+type Outcome string
+
+// The outcomes.
+const (
+	Admitted        Outcome = "admitted"
+	Throttled       Outcome = "throttled"
+	Unauthenticated Outcome = "unauthenticated"
+	Forbidden       Outcome = "forbidden"
+	Shadowed        Outcome = "shadowed" // admitted, would have been throttled
+	Failed          Outcome = "error"
+)
+
+// Event is one finished decision, for an Observer. Its strings may be kept.
+type Event struct {
+	API      string // "ext_authz" or "ratelimit"
+	Outcome  Outcome
+	Domain   string
+	Rule     string // the deciding rule's label, or empty
+	Consumer string
+	Token    string
+	Limit    *limits.Spec // the limit that decided, or nil
+	Decision limits.Decision
+	Took     time.Duration
+	Wait     time.Duration // how long it was held
+
+	// Of refusals only, for the log line.
+	Method, Path, RequestID, TraceID string
+}
+
+// Observer is told of every decision, on the deciding goroutine: it must not
+// block and, unless the event is a refusal, not allocate. The Event is reused
+// after the call.
+type Observer interface {
+	Observe(e *Event)
+}

@@ -1,0 +1,174 @@
+package extauthz
+
+import (
+	"math"
+	"strconv"
+	"time"
+
+	"github.com/tollgate-dev/tollgate/limits"
+)
+
+// maxInteger is the largest integer of a structured field (RFC 9651 section 3.3.1).
+const maxInteger = 999_999_999_999_999
+
+// limitHeaders appends the rate-limit headers of a decision: one item for every
+// limit that was asked, shadows left out.
+func (a *answer) limitHeaders(to []header, d *Verdict) []header {
+	least := -1
+	for i := range d.Claims {
+		if shows(&d.Claims[i]) && (least < 0 || d.Claims[i].Decision.Remaining < d.Claims[least].Decision.Remaining) {
+			least = i
+		}
+	}
+	if least < 0 {
+		return to
+	}
+	switch d.Headers {
+	case HeadersIETF:
+		to = a.list(to, "ratelimit-policy", d, appendPolicy)
+		return a.list(to, "ratelimit", d, appendState)
+	case HeadersDraft03:
+		return a.draft03(to, d, least)
+	}
+	return to
+}
+
+// list appends a structured field with one item for each limit.
+func (a *answer) list(to []header, name string, d *Verdict, item func([]byte, *limits.Claim) []byte) []header {
+	start := len(a.text)
+	for i := range d.Claims {
+		if !shows(&d.Claims[i]) {
+			continue
+		}
+		if len(a.text) > start {
+			a.text = append(a.text, ", "...)
+		}
+		a.text = item(a.text, &d.Claims[i])
+	}
+	return a.cut(to, name, start)
+}
+
+// appendPolicy writes an item of RateLimit-Policy: "NAME";q=N;w=SECONDS.
+func appendPolicy(b []byte, c *limits.Claim) []byte {
+	l := c.Limiter.Spec().Limit()
+	n, seconds := perSeconds(&l)
+	b = appendName(b, l.Name)
+	b = append(b, ";q="...)
+	b = strconv.AppendInt(b, n, 10)
+	b = append(b, ";w="...)
+	return strconv.AppendInt(b, seconds, 10)
+}
+
+// appendState writes an item of RateLimit: "NAME";r=REMAINING;t=SECONDS.
+func appendState(b []byte, c *limits.Claim) []byte {
+	b = appendName(b, c.Limiter.Spec().Limit().Name)
+	b = append(b, ";r="...)
+	b = strconv.AppendInt(b, remaining(c), 10)
+	b = append(b, ";t="...)
+	return strconv.AppendInt(b, reset(c), 10)
+}
+
+// draft03 writes the three headers as Envoy's DRAFT_VERSION_03: the numbers are
+// those of the limit with the least left, followed by all policies.
+func (a *answer) draft03(to []header, d *Verdict, least int) []header {
+	c := &d.Claims[least]
+	l := c.Limiter.Spec().Limit()
+	n, _ := perSeconds(&l)
+	start := len(a.text)
+	a.text = strconv.AppendInt(a.text, n, 10)
+	for i := range d.Claims {
+		if !shows(&d.Claims[i]) {
+			continue
+		}
+		l := d.Claims[i].Limiter.Spec().Limit()
+		n, seconds := perSeconds(&l)
+		a.text = append(a.text, ", "...)
+		a.text = strconv.AppendInt(a.text, n, 10)
+		a.text = append(a.text, ";w="...)
+		a.text = strconv.AppendInt(a.text, seconds, 10)
+		a.text = append(a.text, ";name="...)
+		a.text = appendName(a.text, l.Name)
+	}
+	to = a.cut(to, "x-ratelimit-limit", start)
+	start = len(a.text)
+	a.text = strconv.AppendInt(a.text, remaining(c), 10)
+	to = a.cut(to, "x-ratelimit-remaining", start)
+	start = len(a.text)
+	a.text = strconv.AppendInt(a.text, reset(c), 10)
+	return a.cut(to, "x-ratelimit-reset", start)
+}
+
+func remaining(c *limits.Claim) int64 {
+	return min(max(0, c.Decision.Remaining), maxInteger)
+}
+
+// reset returns the seconds until a limit is whole again, or for one that
+// refused until it would admit: Retry-After is never earlier than that.
+func reset(c *limits.Claim) int64 {
+	if !c.Decision.Allowed && c.Decision.Wait != limits.Never {
+		return ceilSeconds(c.Decision.Wait)
+	}
+	return max(0, ceilSeconds(c.Decision.Reset))
+}
+
+// perSeconds returns a limit as a number and whole seconds, which is how the
+// headers count. A window that is no whole number of seconds is multiplied until
+// it is, and where that would not help, rounded.
+func perSeconds(l *limits.Limit) (n, seconds int64) {
+	period := l.Period
+	if l.Kind == limits.Quota {
+		period = calendarLength(l.Calendar)
+	}
+	n = l.N
+	if rest := period % time.Second; rest != 0 {
+		k := int64(time.Second / gcd(rest, time.Second))
+		switch {
+		case k <= 1000 && period < time.Hour && n < math.MaxInt64/1000:
+			n, period = n*k, period*time.Duration(k)
+		case period < time.Second:
+			n, period = int64(min(float64(n)*float64(time.Second)/float64(period), maxInteger)), time.Second
+		}
+	}
+	return min(n, maxInteger), max(1, ceilSeconds(period))
+}
+
+func gcd(a, b time.Duration) time.Duration {
+	for b != 0 {
+		a, b = b, a%b
+	}
+	return a
+}
+
+// calendarLength returns the length of a period as Envoy counts it.
+func calendarLength(c limits.Calendar) time.Duration {
+	const day = 24 * time.Hour
+	switch c {
+	case limits.Minute:
+		return time.Minute
+	case limits.Hour:
+		return time.Hour
+	case limits.Week:
+		return 7 * day
+	case limits.Month:
+		return 30 * day
+	case limits.Year:
+		return 365 * day
+	}
+	return day
+}
+
+// appendName writes a structured field's string (RFC 9651 section 3.3.3).
+func appendName(b []byte, name string) []byte {
+	b = append(b, '"')
+	for i := range len(name) {
+		switch c := name[i]; {
+		case c < ' ' || c > '~':
+			b = append(b, '?')
+		case c == '"' || c == '\\':
+			b = append(b, '\\', c)
+		default:
+			b = append(b, c)
+		}
+	}
+	return append(b, '"')
+}
