@@ -1,0 +1,209 @@
+package descriptors_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/tollgate-dev/tollgate/descriptors"
+	"github.com/tollgate-dev/tollgate/limits"
+)
+
+func TestSubjectOf(t *testing.T) {
+	for _, c := range []struct {
+		entries string
+		subject descriptors.Subject
+		value   string
+	}{
+		{"", descriptors.SubjectNone, ""},
+		{"user=u", descriptors.SubjectNone, ""},
+		{"token=t", descriptors.SubjectToken, "t"},
+		{"path=/ consumer=c token=t", descriptors.SubjectConsumer, "c"},
+		{"token= consumer=c", descriptors.SubjectConsumer, "c"},
+		{"Token=t", descriptors.SubjectNone, ""},
+	} {
+		if s, v := descriptors.SubjectOf(entries(c.entries)); s != c.subject || v != c.value {
+			t.Errorf("SubjectOf(%s) = %v, %q, want %v, %q", c.entries, s, v, c.subject, c.value)
+		}
+	}
+}
+
+const overridden = `
+domain: d
+descriptors:
+  - {key: k, rate_limit: {unit: minute, requests_per_unit: 10, name: mine}, quota_mode: true}
+  - {key: smooth, rate_limit: {unit: minute, requests_per_unit: 10, algorithm: rate}}
+  - {key: s, value: "s*", share_threshold: true, rate_limit: {unit: minute, requests_per_unit: 10}}
+  - {key: free, rate_limit: {unlimited: true}}
+`
+
+func TestOverride(t *testing.T) {
+	rules := parse(t, overridden)
+	d := rules.Domain("d")
+	b := descriptors.NewBook(nil)
+	o := descriptors.Override{Unit: descriptors.Minute, RequestsPerUnit: 42}
+	got, err := b.Override(d, entries("k=v"), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec, err := limits.Compile(limits.Limit{Kind: limits.FixedWindow, N: 42, Period: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &descriptors.Rule{Path: "k", Unit: descriptors.Minute, UnitMultiplier: 1, RequestsPerUnit: 42, Spec: spec}
+	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(descriptors.Rule{}), cmp.Comparer(sameSpec)); diff != "" {
+		t.Error(diff)
+	}
+	if again, _ := b.Override(d, entries("k=w"), o); again != got {
+		t.Error("the same override is made anew")
+	}
+	if r, err := b.Override(rules.Domain("unknown"), entries("k=v"), o); r != nil || err != nil {
+		t.Errorf("Override in an unknown domain = %v, %v, want none", r, err)
+	}
+}
+
+// TestOverrideSharesTheCounter: with the entries and the unit of normal traffic,
+// but with no other.
+func TestOverrideSharesTheCounter(t *testing.T) {
+	d := parse(t, overridden).Domain("d")
+	b := descriptors.NewBook(nil)
+	for _, c := range []struct {
+		entries string
+		o       descriptors.Override
+		path    string
+		shares  bool
+	}{
+		{"k=v", descriptors.Override{Unit: descriptors.Minute, RequestsPerUnit: 1}, "k", true},
+		{"k=v", descriptors.Override{Unit: descriptors.Minute, UnitMultiplier: 1, RequestsPerUnit: 2}, "k", true},
+		{"k=v", descriptors.Override{Unit: descriptors.Minute, UnitMultiplier: 5, RequestsPerUnit: 1}, "k", false},
+		{"k=v", descriptors.Override{Unit: descriptors.Hour, RequestsPerUnit: 1}, "k", false},
+		{"smooth=v", descriptors.Override{Unit: descriptors.Minute, RequestsPerUnit: 1}, "smooth", false},
+		{"s=s1", descriptors.Override{Unit: descriptors.Minute, RequestsPerUnit: 1}, "s_s*", false},
+		{"free=v", descriptors.Override{Unit: descriptors.Minute, RequestsPerUnit: 1}, "free", false},
+		{"other=v", descriptors.Override{Unit: descriptors.Minute, RequestsPerUnit: 1}, "override", false},
+	} {
+		es := entries(c.entries)
+		r, err := b.Override(d, es, c.o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Path != c.path {
+			t.Errorf("override of %s: path %s, want %s", c.entries, r.Path, c.path)
+		}
+		match := d.Match(es)
+		if shares := match != nil && string(match.AppendKey(nil, es)) == string(r.AppendKey(nil, es)); shares != c.shares {
+			t.Errorf("override %+v of %s shares the rule's counter: %v, want %v", c.o, c.entries, shares, c.shares)
+		}
+		c.o.RequestsPerUnit += 7
+		other, err := b.Override(d, es, c.o)
+		if err != nil || string(other.AppendKey(nil, es)) != string(r.AppendKey(nil, es)) {
+			t.Errorf("override of %s: its counter depends on the number (%v)", c.entries, err)
+		}
+	}
+}
+
+// TestBadOverrideIsAnError names flaw 8: there one such request ends the process.
+func TestBadOverrideIsAnError(t *testing.T) {
+	d := parse(t, overridden).Domain("d")
+	b := descriptors.NewBook(nil)
+	for o, want := range map[descriptors.Override]string{
+		{RequestsPerUnit: 1}:                              "limit.unit 0: want one of second, minute, hour, day, week, month, year",
+		{Unit: 8, RequestsPerUnit: 1}:                     "limit.unit 8: want one of second, minute, hour, day, week, month, year",
+		{Unit: -1, RequestsPerUnit: 1}:                    "limit.unit -1: want one of second, minute, hour, day, week, month, year",
+		{Unit: descriptors.Month, UnitMultiplier: 2}:      "limit.unit_multiplier 2: windows of 2 calendar months are not supported: want days",
+		{Unit: descriptors.Week, UnitMultiplier: 1 << 31}: "limit.unit_multiplier 2147483648: the window is longer than 100 years",
+	} {
+		if r, err := b.Override(d, entries("k=v"), o); r != nil || err == nil || err.Error() != want {
+			t.Errorf("Override(%+v) = %v, %v, want %s", o, r, err, want)
+		}
+	}
+	if _, err := b.Override(d, entries("k=v"), descriptors.Override{Unit: descriptors.Month, RequestsPerUnit: 0}); err != nil {
+		t.Errorf("an override of 0 per month: %v", err)
+	}
+}
+
+func TestLabel(t *testing.T) {
+	rules := parse(t, `
+domain: d
+descriptors:
+  - {key: plain, `+counts+`}
+  - {key: detailed, detailed_metric: true, `+counts+`}
+  - key: route
+    value_to_metric: true
+    descriptors:
+      - {key: path, value: /api/*, `+counts+`}
+      - {key: path, value: /v/*, value_to_metric: true, `+counts+`}
+      - key: method
+        descriptors: [{key: host, detailed_metric: true, `+counts+`}]
+      - {key: shared, value: "s*", share_threshold: true, value_to_metric: true, `+counts+`}
+      - {key: exact, value: e, detailed_metric: true, `+counts+`}
+`)
+	b := descriptors.NewBook(nil)
+	for request, want := range map[string]string{
+		"plain=x":                 "plain",
+		"detailed=x":              "detailed_x",
+		"detailed=":               "detailed",
+		"route=r path=/api/1":     "route_r.path_/api/*",
+		"route=r path=/v/1":       "route_r.path_/v/1",
+		"route=r method=m host=h": "route_r.method_m.host_h",
+		"route=r shared=s1":       "route_r.shared_s*",
+		"route=r exact=e":         "route_r.exact_e",
+		"route=" + strings.Repeat("x", 300) + " exact=e": "route.exact_e",
+		"route=\xff exact=e":                             "route.exact_e",
+	} {
+		es := entries(request)
+		if got := b.Label(rules.Domain("d").Match(es), es); got != want {
+			t.Errorf("Label(%s) = %s, want %s", request, got, want)
+		}
+	}
+}
+
+// TestLabelsAreBounded names flaw 22: there each new value costs memory for ever.
+func TestLabelsAreBounded(t *testing.T) {
+	d := parse(t, "domain: d\ndescriptors: [{key: k, detailed_metric: true, "+counts+"}]\n").Domain("d")
+	b := descriptors.NewBook(nil)
+	seen := map[string]bool{}
+	for i := range 5000 {
+		es := entries(fmt.Sprintf("k=%d", i))
+		seen[b.Label(d.Match(es), es)] = true
+	}
+	if len(seen) != 1001 || !seen["k"] || !seen["k_0"] {
+		t.Errorf("5000 values make %d labels, want 1000 and the rule's path", len(seen))
+	}
+	es := entries("k=0")
+	if got := b.Label(d.Match(es), es); got != "k_0" {
+		t.Errorf("Label(k=0) = %s once there is no more room", got)
+	}
+}
+
+func TestBookAllocatesNothingOnceWarm(t *testing.T) {
+	d := parse(t, overridden+"  - {key: detailed, detailed_metric: true, "+counts+"}\n").Domain("d")
+	b := descriptors.NewBook(nil)
+	es, detailed := entries("k=v"), entries("detailed=v")
+	rule := d.Match(detailed)
+	for name, f := range map[string]func(){
+		"Override": func() { b.Override(d, es, descriptors.Override{Unit: descriptors.Hour, RequestsPerUnit: 5}) },
+		"Label":    func() { b.Label(rule, detailed) },
+	} {
+		f()
+		if n := testing.AllocsPerRun(100, f); n != 0 {
+			t.Errorf("%s allocates %v times", name, n)
+		}
+	}
+}
+
+func TestBookStartsWithoutRules(t *testing.T) {
+	b := descriptors.NewBook(nil)
+	if d := b.Rules().Domain("d"); d.Match(entries("k=v")) != nil {
+		t.Errorf("a new book has the domain %v", d)
+	}
+	rules := parse(t, overridden)
+	b.Swap(rules)
+	if b.Rules() != rules {
+		t.Error("Rules() is not what was swapped in")
+	}
+}
