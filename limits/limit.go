@@ -1,6 +1,7 @@
 package limits
 
 import (
+	"strconv"
 	"time"
 )
 
@@ -35,7 +36,7 @@ type Limit struct {
 	Calendar Calendar       // Quota: the period
 	Location *time.Location // Quota: whose midnight; nil means UTC
 
-	WarmUp  WarmUp        // Rate and SmoothWarmingUp only
+	WarmUp  WarmUp        // Rate; of SmoothWarmingUp only Ramp, Guava's warm-up period
 	MaxWait time.Duration // hold a request this long for its turn; 0 refuses at once
 	Shadow  bool          // decide and count, but never refuse
 }
@@ -45,6 +46,7 @@ type WarmUp struct {
 	Grace      time.Duration // this long nothing is limited
 	GraceLimit int64         // so many at most go free in the grace; 0 means no cap
 	Ramp       time.Duration // over this time the rate comes down to the limit's
+	Idle       time.Duration // a limiter unused for longer warms up anew; 0 means never
 }
 
 // Calendar is the length of a quota's period.
@@ -59,3 +61,40 @@ const (
 	Month  Calendar = "month"
 	Year   Calendar = "year"
 )
+
+// length returns how long a period is on average.
+func (c Calendar) length() time.Duration {
+	switch c {
+	case Minute:
+		return time.Minute
+	case Hour:
+		return time.Hour
+	case Day:
+		return 24 * time.Hour
+	case Week:
+		return 7 * 24 * time.Hour
+	case Month:
+		return 365 * 24 * time.Hour / 12
+	case Year:
+		return 365 * 24 * time.Hour
+	}
+	return 0
+}
+
+// name is what a limit is called that nobody named.
+func (l Limit) name() string {
+	unit := string(l.Calendar)
+	if l.Kind != Quota {
+		unit = formatUnit(l.Period)
+	}
+	return string(l.Kind) + "-" + strconv.FormatInt(l.N, 10) + "-" + unit
+}
+
+// perSecond returns the rate that l comes to in the long run.
+func (l Limit) perSecond() float64 {
+	period := l.Period
+	if l.Kind == Quota {
+		period = l.Calendar.length()
+	}
+	return float64(l.N) / period.Seconds()
+}

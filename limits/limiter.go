@@ -5,96 +5,149 @@ import (
 	"time"
 )
 
-// Spec is a checked, immutable Limit, shared by all limiters that enforce it.
-type Spec struct{ limit Limit }
-
-// Compile checks l and returns it ready for use; the error names every problem.
-func Compile(l Limit) (*Spec, error) { return &Spec{limit: l}, nil }
-
-// Limit returns what the spec was compiled from, defaults and name filled in.
-func (s *Spec) Limit() Limit { return s.limit }
-
-// Limiter decides for one key.
+// Limiter decides for one key. Make one with [New] or [Restore]; it must not be
+// copied. All methods are safe for concurrent use, and none takes a lock.
+// Those that decide allocate nothing once the limiter is warm.
+//
+// now is the instant of the decision. It may be a little behind that of an
+// earlier decision, as happens between goroutines, and it may jump back: see
+// the package documentation.
 type Limiter struct {
-	line atomic.Pointer[line] // who waits for this limiter; nil while nobody does
+	bucket   atomic.Pointer[bucket]
+	admitted atomic.Int64
+	refused  atomic.Int64
+	line     atomic.Pointer[line] // who waits for this limiter; nil while nobody does
 }
 
 // New returns a limiter that nobody has used.
-func New(s *Spec, now Time) *Limiter { panic("skeleton") }
-
-// Take takes n or nothing. n must be at least 1.
-func (l *Limiter) Take(now Time, n int64) Decision { panic("skeleton") }
-
-// Peek answers what Take would, and takes nothing.
-func (l *Limiter) Peek(now Time, n int64) Decision { panic("skeleton") }
-
-// Refund gives back n that an earlier Take took.
-func (l *Limiter) Refund(now Time, n int64) { panic("skeleton") }
-
-// WaitFor answers how long it takes until n can be taken by one who comes
-// after ahead others of cost 1: 0 when it can be taken now, or [Never].
-func (l *Limiter) WaitFor(now Time, ahead, n int64) time.Duration { panic("skeleton") }
-
-// SetSpec changes the limit, of any kind. The very next decision uses it.
-func (l *Limiter) SetSpec(now Time, s *Spec) { panic("skeleton") }
-
-// Spec returns the limit in force.
-func (l *Limiter) Spec() *Spec { panic("skeleton") }
-
-// Reset makes the limiter as good as new, but for its grace.
-func (l *Limiter) Reset(now Time) { panic("skeleton") }
-
-// Usage is what a limiter has answered since it was made.
-type Usage struct{ Admitted, Refused int64 }
-
-// Usage reads the counts.
-func (l *Limiter) Usage() Usage { panic("skeleton") }
-
-// Close ends the limiter: every later Take is refused, Never.
-func (l *Limiter) Close() { panic("skeleton") }
-
-// State is what a limiter must remember over a restart.
-type State struct {
-	Kind Kind
-	A, B int64
-	C    uint32
+func New(s *Spec, now Time) *Limiter {
+	l := new(Limiter)
+	l.init(s, now)
+	return l
 }
-
-// State returns what to keep, for Restore.
-func (l *Limiter) State() State { panic("skeleton") }
-
-// Restore returns a limiter that goes on where State was taken.
-func Restore(s *Spec, now Time, st State) *Limiter { panic("skeleton") }
 
 // init makes the zero Limiter one that nobody has used. The table embeds
 // limiters in its entries and so needs it apart from New.
-func (l *Limiter) init(s *Spec, now Time) { panic("skeleton") }
-
-// restore is Restore on a zero Limiter.
-func (l *Limiter) restore(s *Spec, now Time, st State) { panic("skeleton") }
-
-// merge returns a state of s that admits no more than either a or b would.
-// The table keeps it of limiters it had to forget.
-func (s *Spec) merge(now Time, a, b State) State { panic("skeleton") }
-
-// Claim is one limiter's part in a request.
-type Claim struct {
-	Limiter  *Limiter
-	N        int64
-	Shadow   bool     // never refuses, whatever the spec says
-	Decision Decision // filled by TakeAll
+func (l *Limiter) init(s *Spec, now Time) {
+	b := &bucket{spec: s}
+	s.engine.plant(b, now, seed{warmth: warmth{start: cold}})
+	l.bucket.Store(b)
 }
 
-// TakeAll takes every claim or none. It returns the index of the claim that
-// refused (the one with the longest wait), or -1 when all were taken.
-func TakeAll(now Time, claims []Claim) int { panic("skeleton") }
+// Take takes n or nothing. With an n below 1 it takes nothing and answers
+// whether 1 could be taken.
+func (l *Limiter) Take(now Time, n int64) Decision {
+	if n < 1 {
+		return l.Peek(now, 1)
+	}
+	d, _ := l.take(now, n)
+	l.count(d.Allowed)
+	return d
+}
 
-// takeAll is TakeAll without counting a refusal in Usage: the queue may still
-// hold the request, and counts once the end is known (Limiter.countRefused).
-func takeAll(now Time, claims []Claim) int { panic("skeleton") }
+func (l *Limiter) count(admitted bool) {
+	if admitted {
+		l.admitted.Add(1)
+		return
+	}
+	l.countRefused()
+}
 
 // countRefused counts one refusal in Usage.
-func (l *Limiter) countRefused() { panic("skeleton") }
+func (l *Limiter) countRefused() { l.refused.Add(1) }
 
-// PeekAll fills the decisions as TakeAll would and takes nothing.
-func PeekAll(now Time, claims []Claim) int { panic("skeleton") }
+// take is Take without counting. It also returns the bucket that decided.
+func (l *Limiter) take(now Time, n int64) (Decision, *bucket) {
+	b := l.bucket.Load()
+	for {
+		d, s := b.spec.engine.take(b, now, n)
+		if s == done {
+			return d, b
+		}
+		b = l.next(b, now, s)
+	}
+}
+
+// Peek answers what Take would, and takes nothing.
+func (l *Limiter) Peek(now Time, n int64) Decision { return l.peek(now, 0, max(n, 1)) }
+
+func (l *Limiter) peek(now Time, ahead, n int64) Decision {
+	b := l.bucket.Load()
+	for {
+		d, s := b.spec.engine.peek(b, now, ahead, n)
+		if s == done {
+			return d
+		}
+		b = l.next(b, now, s)
+	}
+}
+
+// WaitFor answers how long it takes until n can be taken by one who comes
+// after ahead others of cost 1: 0 when it can be taken now, or [Never]. For a
+// warming limiter and for Guava's two kinds it is an estimate that is never
+// too short while the others are as many as was said.
+func (l *Limiter) WaitFor(now Time, ahead, n int64) time.Duration {
+	return l.peek(now, min(max(ahead, 0), MaxN), max(n, 1)).Wait
+}
+
+// Refund gives back n that an earlier Take took; now is the instant that the
+// Take was given. A later Take decides as if those n had never been taken, but
+// for what the limiter could not hold.
+func (l *Limiter) Refund(now Time, n int64) {
+	if n < 1 {
+		return
+	}
+	l.refundTo(l.bucket.Load(), now, n)
+	l.retime()
+}
+
+// refundTo gives back n of what was taken from b. Where a change of limit has
+// come between, they went over to the new limit in proportion, and so do they
+// come back.
+func (l *Limiter) refundTo(b *bucket, now Time, n int64) {
+	for {
+		s := b.spec.engine.refund(b, now, n)
+		if s == done {
+			return
+		}
+		h := l.next(b, now, s)
+		if !h.spec.same(b.spec) {
+			n = shareOf(n, b.spec.capacity()).part(h.spec.capacity())
+		}
+		b = h
+	}
+}
+
+// SetSpec changes the limit, to one of any kind. Once it returns, no decision
+// is made by the old limit. What was used stays used, in proportion to what
+// the limiter holds; after a raise the next request waits at most one interval
+// of the new rate. A grace does not start again. A closed limiter stays closed.
+func (l *Limiter) SetSpec(now Time, s *Spec) {
+	if l.bucket.Load().spec == s {
+		return
+	}
+	l.replace(changed, now, s)
+	l.retime()
+}
+
+// Spec returns the limit in force.
+func (l *Limiter) Spec() *Spec { return l.bucket.Load().spec }
+
+// Reset makes the limiter as good as new, but for its grace.
+func (l *Limiter) Reset(now Time) {
+	l.replace(emptied, now, nil)
+	l.retime()
+}
+
+// Close ends the limiter: every later Take is refused, Never.
+func (l *Limiter) Close() {
+	l.replace(closed, 0, nil)
+	l.retime()
+}
+
+// Usage is what a limiter has answered since it was made, in requests: looks
+// are not counted. Limits in shadow count as refused what they would refuse.
+type Usage struct{ Admitted, Refused int64 }
+
+// Usage reads the counts.
+func (l *Limiter) Usage() Usage { return Usage{l.admitted.Load(), l.refused.Load()} }

@@ -1,0 +1,231 @@
+package limits
+
+import (
+	"math"
+	"sync/atomic"
+	"time"
+)
+
+// bucket is the state of a limiter under one limit. It is changed by
+// compare-and-swap alone, and replaced by another when the limit changes:
+//
+//  1. Who replaces it publishes how in heir.
+//  2. It is sealed by a bit in word, which makes every later swap fail; from
+//     then on what is in it is final.
+//  3. The new bucket is made from the sealed one, published in the heir and
+//     swapped into the limiter.
+//
+// Anyone who meets a bucket that has an heir, at whichever step, does what
+// is left to do and goes on with the new one. So nobody waits for anybody, and
+// nothing is decided by a limit that a change has replaced.
+type bucket struct {
+	spec  *Spec
+	word  atomic.Uint64 // the engine's state; bit 0 is set when sealed
+	start atomic.Int64  // a warm-up's beginning, or the engine's own
+	seen  atomic.Int64  // requests admitted in the grace, or the engine's own
+	heir  atomic.Pointer[heir]
+	more  *extra // state that does not fit, of the engines that need it
+}
+
+// extra is state of the larger engines. A bucket and its heir may share it.
+type extra struct {
+	ring  []atomic.Uint64 // of a window
+	cells *cells          // of an algorithm
+	used  share           // of a limit of 0: what was used of the one before
+}
+
+// sealed is the bit of bucket.word that says that an heir takes over.
+const sealed = 1
+
+// heir says by what a bucket is replaced.
+type heir struct {
+	how    succession
+	spec   *Spec
+	now    Time
+	bucket atomic.Pointer[bucket]
+}
+
+type succession int
+
+const (
+	changed succession = iota // another limit, with what was used in proportion
+	emptied                   // as good as new
+	renewed                   // the engine's own reasons
+	closed                    // no more
+)
+
+// engine is one kind's mathematics, over the state in a bucket. plant and load
+// fill a bucket that nobody else sees yet; used, renew and state read one that
+// may be sealed; the others may run concurrently with everything.
+type engine interface {
+	// plant makes the state of a limiter of which seed.used is used.
+	plant(b *bucket, now Time, seed seed)
+	// take takes n, which is at least 1. Only with the step done has it decided.
+	take(b *bucket, now Time, n int64) (Decision, step)
+	// peek decides as take would if ahead were taken first, one by one and each
+	// as soon as it can be, and takes nothing.
+	peek(b *bucket, now Time, ahead, n int64) (Decision, step)
+	// refund gives back n that were taken at the instant now.
+	refund(b *bucket, now Time, n int64) step
+	// used returns what share of the limiter is used at now.
+	used(b *bucket, now Time) share
+	// renew fills b, which has the spec of old, from the sealed old.
+	renew(b, old *bucket, now Time)
+	// state and load write and read what must survive a restart.
+	state(b *bucket) State
+	load(b *bucket, now Time, st State)
+}
+
+// step says how a limiter goes on after it asked its bucket.
+type step int
+
+const (
+	done   step = iota // the bucket has answered
+	follow             // the bucket has an heir
+	renew              // the bucket must be renewed first
+)
+
+// seed is what a new bucket knows of the one before.
+type seed struct {
+	used   share
+	raised bool // the limit was raised: the next request waits at most one interval
+	warmth
+}
+
+// atMost returns how many of capacity are used, by the seed's rules.
+func (s seed) atMost(capacity int64) int64 {
+	used := s.used.of(capacity)
+	if s.raised && used == capacity {
+		used--
+	}
+	return used
+}
+
+// seal makes every later swap of b's word fail.
+func (b *bucket) seal() {
+	b.word.Or(sealed)
+}
+
+// succeed does what is left to do of the change that b.heir announces, and
+// returns the bucket to go on with. l.bucket is moved along.
+func (l *Limiter) succeed(b *bucket) *bucket {
+	h := b.heir.Load()
+	b.seal()
+	n := h.bucket.Load()
+	if n == nil {
+		n = h.make(b)
+		if !h.bucket.CompareAndSwap(nil, n) {
+			n = h.bucket.Load()
+		}
+	}
+	l.bucket.CompareAndSwap(b, n)
+	return n
+}
+
+// next returns the bucket to ask after b did not decide.
+func (l *Limiter) next(b *bucket, now Time, s step) *bucket {
+	if s == renew {
+		b.heir.CompareAndSwap(nil, &heir{how: renewed, spec: b.spec, now: now})
+	}
+	return l.succeed(b)
+}
+
+// replace gives l another bucket, unless it is closed. Without a spec it keeps
+// the one that is in force.
+func (l *Limiter) replace(how succession, now Time, s *Spec) {
+	for b := l.bucket.Load(); ; b = l.succeed(b) {
+		if _, ok := b.spec.engine.(ended); ok {
+			return
+		}
+		h := &heir{how: how, spec: s, now: now}
+		if s == nil {
+			h.spec = b.spec
+		}
+		if b.heir.CompareAndSwap(nil, h) {
+			l.succeed(b)
+			return
+		}
+	}
+}
+
+// make makes the bucket that h announces out of the sealed old one.
+func (h *heir) make(old *bucket) *bucket {
+	b := &bucket{spec: h.spec}
+	switch {
+	case h.how == closed:
+		b.spec = &Spec{limit: old.spec.limit, engine: ended{}}
+		b.more = &extra{}
+	case h.how == renewed:
+		h.spec.engine.renew(b, old, h.now)
+	case h.how == emptied:
+		h.spec.engine.plant(b, h.now, seed{warmth: old.warmth()})
+	case h.spec.same(old.spec):
+		b.inherit(old)
+	default:
+		h.spec.engine.plant(b, h.now, seed{
+			used:   old.spec.engine.used(old, h.now),
+			raised: h.spec.limit.perSecond() > old.spec.limit.perSecond(),
+			warmth: old.warmth(),
+		})
+	}
+	return b
+}
+
+// inherit takes over the state of a sealed bucket as it is.
+func (b *bucket) inherit(old *bucket) {
+	b.word.Store(old.word.Load() &^ sealed)
+	b.start.Store(old.start.Load())
+	b.seen.Store(old.seen.Load())
+	b.more = old.more
+}
+
+// Instants are kept in 63 bits, so that the seal has room beside them: about
+// 1824 to 2116, which leaves a bucket that takes 36 years to fill from 1860 on.
+const (
+	neverUsed = -1 << 62 // long before every instant
+	earliest  = neverUsed + int64(longest)
+	latest    = 1<<62 - 1
+)
+
+func pack(z int64) uint64          { return uint64(z) << 1 }
+func unpack(w uint64) int64        { return int64(w) >> 1 }
+func clamp(t Time) int64           { return min(max(int64(t), earliest), latest) }
+func sub(a, b int64) time.Duration { return time.Duration(max(0, a-b)) }
+
+// clockSet is how far back a clock may be read and still be the same clock.
+// Goroutines read it at slightly different times. A later step back means that
+// the clock was set: refill then goes on from there, and starts from nothing,
+// so that it is neither a gift nor a standstill for as long as the step.
+const clockSet = int64(time.Second)
+
+// blocked is the engine of a limit of 0. It remembers what was used.
+type blocked struct{}
+
+func (blocked) plant(b *bucket, _ Time, s seed) {
+	b.more = &extra{used: s.used}
+	b.keep(s.warmth)
+}
+
+func (blocked) take(b *bucket, _ Time, _ int64) (Decision, step) {
+	if b.word.Load()&sealed != 0 {
+		return Decision{}, follow
+	}
+	return never(0, 0), done
+}
+
+func (e blocked) peek(b *bucket, now Time, _, n int64) (Decision, step) { return e.take(b, now, n) }
+func (blocked) refund(*bucket, Time, int64) step                        { return done }
+func (blocked) used(b *bucket, _ Time) share                            { return b.more.used }
+func (blocked) renew(b, old *bucket, _ Time)                            { b.inherit(old) }
+
+// state says nothing: what a limit of 0 becomes after a restart starts as used
+// up as it can be.
+func (blocked) state(b *bucket) State { return State{Kind: b.spec.limit.Kind, A: math.MaxInt64} }
+
+func (blocked) load(b *bucket, _ Time, _ State) {
+	b.more = &extra{used: share{1, 1}}
+	b.keep(warmth{start: warm})
+}
+
+// ended is the engine of a closed limiter.
+type ended struct{ blocked }

@@ -1,0 +1,4 @@
+package limits
+
+// cells is the state of an algorithm.
+type cells struct{}

@@ -1,0 +1,176 @@
+package limits
+
+import (
+	"fmt"
+	"math/bits"
+	"time"
+)
+
+// gcra is the token bucket, written as the generic cell rate algorithm: the
+// whole state is z, the instant at which the bucket was empty, and at now it
+// holds (now - z) / interval requests, at most burst. Taking n moves z by n
+// intervals. A bucket in debt would have z in the future; that is a refusal.
+//
+// A pace is a rate whose burst is 1.
+type gcra struct {
+	interval int64 // nanoseconds that one request takes to refill
+	burst    int64 // requests
+	full     int64 // burst * interval
+}
+
+// newGCRA rounds the interval up, so that never more than burst + rate * t is
+// admitted.
+func newGCRA(n int64, period time.Duration, burst int64) (gcra, bool) {
+	interval := int64(period) / n
+	if interval*n < int64(period) {
+		interval++
+	}
+	hi, full := bits.Mul64(uint64(interval), uint64(burst))
+	if hi != 0 || full > uint64(longest) {
+		return gcra{}, false
+	}
+	return gcra{interval, burst, int64(full)}, true
+}
+
+func (g *gcra) plant(b *bucket, now Time, s seed) {
+	z := int64(neverUsed)
+	if used := s.used.of(g.full); used > 0 || s.start != cold {
+		z = clamp(now) - g.full + used
+	}
+	b.word.Store(pack(z))
+	b.keep(s.warmth)
+}
+
+func (g *gcra) take(b *bucket, now Time, n int64) (Decision, step) {
+	return g.takeFrom(b, clamp(now), n, neverUsed)
+}
+
+// takeFrom takes from a bucket that was empty at the instant floor or later.
+func (g *gcra) takeFrom(b *bucket, now, n, floor int64) (Decision, step) {
+	floor = max(floor, now-g.full)
+	for {
+		w := b.word.Load()
+		if w&sealed != 0 {
+			return Decision{}, follow
+		}
+		z := max(unpack(w), floor)
+		if z-now > clockSet {
+			b.word.CompareAndSwap(w, pack(now))
+			continue
+		}
+		if n > g.burst {
+			return never(g.level(now, z), sub(z+g.full, now)), done
+		}
+		if spent := z + n*g.interval; spent > now {
+			return g.refuse(now, z, spent), done
+		} else if b.word.CompareAndSwap(w, pack(spent)) {
+			return g.admit(now, spent), done
+		}
+	}
+}
+
+// level returns how many requests a bucket holds.
+func (g *gcra) level(now, z int64) int64 { return max(0, now-z) / g.interval }
+
+func (g *gcra) admit(now, z int64) Decision {
+	return Decision{Allowed: true, Remaining: g.level(now, z), Reset: sub(z+g.full, now)}
+}
+
+func (g *gcra) refuse(now, z, when int64) Decision {
+	return Decision{Remaining: g.level(now, z), Wait: sub(when, now), Reset: sub(z+g.full, now)}
+}
+
+func (g *gcra) peek(b *bucket, now Time, ahead, n int64) (Decision, step) {
+	return g.peekFrom(b, clamp(now), ahead, n, neverUsed)
+}
+
+func (g *gcra) peekFrom(b *bucket, now, ahead, n, floor int64) (Decision, step) {
+	w := b.word.Load()
+	if w&sealed != 0 {
+		return Decision{}, follow
+	}
+	z := max(unpack(w), floor, now-g.full)
+	if z-now > clockSet {
+		// The one thing that a look writes: or the wait that it answers would
+		// be one from another clock.
+		b.word.CompareAndSwap(w, pack(now))
+		return g.peekFrom(b, now, ahead, n, floor)
+	}
+	cost, ok := g.cost(ahead, n)
+	if !ok {
+		return never(g.level(now, z), sub(z+g.full, now)), done
+	}
+	if z+cost > now {
+		return g.refuse(now, z, z+cost), done
+	}
+	return g.admit(now, z), done
+}
+
+// cost returns how long it takes to refill n after ahead others, and whether
+// that is possible at all.
+func (g *gcra) cost(ahead, n int64) (int64, bool) {
+	hi, cost := bits.Mul64(uint64(ahead)+uint64(n), uint64(g.interval))
+	return int64(cost), n <= g.burst && hi == 0 && cost <= uint64(longest)
+}
+
+func (g *gcra) refund(b *bucket, now Time, n int64) step {
+	back := min(n, g.burst) * g.interval
+	for {
+		w := b.word.Load()
+		if w&sealed != 0 {
+			return follow
+		}
+		if b.word.CompareAndSwap(w, pack(max(unpack(w)-back, neverUsed))) {
+			return done
+		}
+	}
+}
+
+func (g *gcra) used(b *bucket, now Time) share {
+	return shareOf(unpack(b.word.Load())+g.full-clamp(now), g.full)
+}
+
+func (g *gcra) renew(b, old *bucket, _ Time) { b.inherit(old) }
+
+func (g *gcra) state(b *bucket) State {
+	z := unpack(b.word.Load())
+	if z == neverUsed {
+		z = unused
+	}
+	start, seen := b.warmth().state()
+	return State{b.spec.limit.Kind, z, start, seen}
+}
+
+func (g *gcra) load(b *bucket, _ Time, st State) {
+	w := warmth{start: warm}
+	if st.Kind == Rate {
+		w = st.warmth()
+	}
+	z := clamp(Time(st.A))
+	if st.A == unused {
+		z = neverUsed
+	}
+	b.word.Store(pack(z))
+	b.keep(w)
+}
+
+// rate returns the engine of a rate or a pace, and fills in the burst.
+func (l *Limit) rate() (engine, error) {
+	switch {
+	case l.Kind == Pace:
+		l.Burst = 1
+	case l.Burst == 0:
+		l.Burst = defaultBurst(l.N, l.Period)
+	}
+	if l.N == 0 {
+		return blocked{}, nil
+	}
+	g, ok := newGCRA(l.N, l.Period, l.Burst)
+	if !ok {
+		return nil, fmt.Errorf("burst %d: at %s it takes longer than %v to fill", l.Burst, FormatRate(l.N, l.Period), longest)
+	}
+	if u := l.WarmUp; u.Grace > 0 || u.Ramp > 0 {
+		return &warming{g, int64(u.Grace), int64(u.Ramp), int64(u.Idle), u.GraceLimit}, nil
+	}
+	return &g, nil
+}
