@@ -41,12 +41,11 @@ func (s *Server) decide(ctx context.Context, p *plan, now limits.Time, v *View, 
 	return s.limit(ctx, v, d, grant)
 }
 
-// isGRPC reports whether the client speaks gRPC. gRPC-Web clients read the HTTP
-// answer.
+// isGRPC reports whether the client speaks gRPC, or gRPC-Web.
 func isGRPC(v *View) bool {
 	t, _ := v.header("content-type")
 	rest, ok := strings.CutPrefix(t, "application/grpc")
-	return ok && (rest == "" || rest[0] == '+' || rest[0] == ';')
+	return ok && (rest == "" || rest[0] == '+' || rest[0] == ';' || rest[0] == '-')
 }
 
 // identify finds out who calls and writes it into d, or the refusal.
