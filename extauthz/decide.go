@@ -86,7 +86,7 @@ func (s *Server) limit(ctx context.Context, v *View, d *Verdict, grant *consumer
 	if grant != nil {
 		own = grant.Limiters
 	}
-	d.claim(own, s.book, max(1, d.Cost))
+	d.claim(own, s.book, d.Cost)
 	if len(d.Claims) == 0 {
 		return nil
 	}
@@ -110,13 +110,9 @@ func (s *Server) limit(ctx context.Context, v *View, d *Verdict, grant *consumer
 	return nil
 }
 
-// take asks the limits and returns the claim that refuses, or -1. A request
-// that costs nothing only looks.
+// take asks the limits and returns the claim that refuses, or -1.
 func (s *Server) take(ctx context.Context, d *Verdict) (int, error) {
 	d.relieveQuotas()
-	if d.Cost == 0 {
-		return limits.PeekAll(d.At, d.Claims), nil
-	}
 	if s.queue == nil {
 		return limits.TakeAll(d.At, d.Claims), nil
 	}
