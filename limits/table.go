@@ -1,28 +1,223 @@
 package limits
 
-import "time"
+import (
+	"hash/maphash"
+	"iter"
+	"math/bits"
+	"strings"
+	"sync/atomic"
+	"time"
+	"unsafe"
+)
 
-// Table holds live limiters by key, bounded in number.
-type Table struct{}
+// Table holds live limiters by key, bounded in number, for keys that callers
+// choose. It forgets what it can forget for nothing first: limiters that are
+// full again. When there are more keys than it holds and none is full, it
+// forgets the one that is worth least and keeps what was used as a floor, from
+// which later keys of the same limit start; so a key that returns never finds
+// more than it would have found had it stayed, and under pressure new keys are
+// refused their burst before an exhausted one is forgotten.
+//
+// All methods are safe for concurrent use. Finding a key that is there takes
+// no lock and allocates nothing.
+type Table struct {
+	seed      maphash.Seed // of its own, so that nobody can choose keys that collide
+	size      int64
+	idle      time.Duration
+	live      atomic.Int64
+	evictions atomic.Uint64
+	shards    []shard // a power of two
+}
 
 // TableOptions bound a table.
 type TableOptions struct {
 	Size int           // limiters at most; 0 means 100000
-	Idle time.Duration // forget a limiter unused for so long; 0 means an hour
+	Idle time.Duration // forget a limiter unused for so long, once it is full; 0 means an hour
 }
 
+const (
+	defaultSize = 100_000
+	defaultIdle = time.Hour
+
+	maxShards = 256
+	// A shard should not be so small that chance fills it long before others.
+	minPerShard = 256
+)
+
 // NewTable returns an empty table.
-func NewTable(o TableOptions) *Table { panic("skeleton") }
+func NewTable(o TableOptions) *Table {
+	if o.Size <= 0 {
+		o.Size = defaultSize
+	}
+	if o.Idle <= 0 {
+		o.Idle = defaultIdle
+	}
+	n := min(max(o.Size/minPerShard, 1), maxShards)
+	t := &Table{
+		seed:   maphash.MakeSeed(),
+		size:   int64(o.Size),
+		idle:   o.Idle,
+		shards: make([]shard, 1<<(bits.Len(uint(n))-1)),
+	}
+	for i := range t.shards {
+		t.shards[i].resize(minSlots)
+	}
+	return t
+}
 
 // Limiter returns the limiter of key, made on first use. The key is copied
 // when it is kept. A spec other than the one in force is set.
-func (t *Table) Limiter(now Time, key []byte, s *Spec) *Limiter { panic("skeleton") }
+//
+// The limiter is meant for one decision, made at once: a table under pressure
+// may forget a key as soon as it was not used for a millisecond, and what is
+// taken from a forgotten limiter is not remembered. One that requests wait for
+// in a [Queue] is not forgotten. These limiters may come on top of the size.
+func (t *Table) Limiter(now Time, key []byte, s *Spec) *Limiter {
+	return t.LimiterString(now, unsafe.String(unsafe.SliceData(key), len(key)), s)
+}
+
+// LimiterString is Limiter for a key that is a string.
+func (t *Table) LimiterString(now Time, key string, s *Spec) *Limiter {
+	h := maphash.String(t.seed, key)
+	sh := t.shard(h)
+	e := sh.find(h, key)
+	if e == nil || e.unused(now) > t.idle {
+		e = t.make(now, sh, h, key, s)
+	}
+	e.touch(now)
+	l := &e.limiter
+	if was := l.Spec(); was != s {
+		sh.respec(now, was, s)
+		l.SetSpec(now, s)
+	}
+	return l
+}
+
+// Restore puts a limiter back that an earlier process kept by its
+// [Limiter.State]. A key that is there already stays as it is.
+func (t *Table) Restore(now Time, key string, s *Spec, st State) {
+	h := maphash.String(t.seed, key)
+	sh := t.shard(h)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if sh.find(h, key) != nil {
+		return
+	}
+	t.makeRoom(now, sh)
+	e := &entry{hash: h, key: strings.Clone(key)}
+	e.limiter.restore(s, now, st)
+	e.used.Store(int64(now))
+	sh.insert(e)
+}
+
+// UsedSince yields the limiters that were looked up at since or later, with
+// their keys, in no order: what a store has to write. A limiter in use at the
+// same time may be missing in one round and comes in the next.
+func (t *Table) UsedSince(since Time) iter.Seq2[string, *Limiter] {
+	return func(yield func(string, *Limiter) bool) {
+		var batch []*entry
+		for i := range t.shards {
+			sh := &t.shards[i]
+			batch = batch[:0]
+			sh.mu.Lock()
+			for e := range sh.all() {
+				if Time(e.used.Load()) >= since.Add(-touchEvery) {
+					batch = append(batch, e)
+				}
+			}
+			sh.mu.Unlock()
+			for _, e := range batch {
+				if !yield(e.key, &e.limiter) {
+					return
+				}
+			}
+		}
+	}
+}
 
 // Len returns how many limiters are live.
-func (t *Table) Len() int { panic("skeleton") }
+func (t *Table) Len() int { return int(t.live.Load()) }
 
 // Evictions returns how many were forgotten to make room.
-func (t *Table) Evictions() uint64 { panic("skeleton") }
+func (t *Table) Evictions() uint64 { return t.evictions.Load() }
 
-// Expire forgets limiters idle for longer than the table's bound.
-func (t *Table) Expire(now Time) int { panic("skeleton") }
+// Expire forgets limiters idle for longer than the table's bound, and returns
+// how many. One that is not full yet stays: forgetting it would give back what
+// was used. Call it now and then; a key that returns after such a time starts
+// anew in any case.
+func (t *Table) Expire(now Time) int {
+	n := 0
+	for i := range t.shards {
+		n += t.expireShard(now, &t.shards[i])
+	}
+	return n
+}
+
+func (t *Table) expireShard(now Time, sh *shard) int {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	var gone []*entry
+	for e := range sh.all() {
+		if t.expired(now, e) {
+			gone = append(gone, e)
+		}
+	}
+	for _, e := range gone {
+		sh.remove(e)
+	}
+	t.live.Add(int64(-len(gone)))
+	sh.expireFloors(now)
+	return len(gone)
+}
+
+// expired tells whether e can start anew: nobody used it for long, and it
+// would not be the fuller for it.
+func (t *Table) expired(now Time, e *entry) bool {
+	return e.unused(now) > t.idle && !e.waitedFor() && e.limiter.Peek(now, 1).Reset == 0
+}
+
+func (t *Table) shard(hash uint64) *shard {
+	return &t.shards[hash&uint64(len(t.shards)-1)]
+}
+
+// make returns the entry of a key that was not found, or is stale.
+func (t *Table) make(now Time, sh *shard, hash uint64, key string, s *Spec) *entry {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	// The key may be there after all: made by another just now, or missed
+	// because removing a neighbour moved it.
+	if e := sh.find(hash, key); e != nil {
+		if !t.expired(now, e) {
+			return e
+		}
+		sh.remove(e)
+		t.live.Add(-1)
+	}
+	t.makeRoom(now, sh) // first, so that the new key starts from the floor of the one that goes
+	e := &entry{hash: hash, key: strings.Clone(key)}
+	if st, ok := sh.floor(now, s); ok {
+		e.limiter.restore(s, now, st)
+	} else {
+		e.limiter.init(s, now)
+	}
+	e.used.Store(int64(now))
+	sh.insert(e)
+	return e
+}
+
+// makeRoom counts one more limiter, and forgets others when those are too many.
+// The shard's lock is held. Room is made in the shard at hand, whoever filled
+// the others; should it have nothing to give, the table is over its bound until
+// the next new key.
+func (t *Table) makeRoom(now Time, sh *shard) {
+	t.live.Add(1)
+	for t.live.Load() > t.size {
+		victim := sh.victim(now)
+		if victim == nil {
+			return
+		}
+		sh.forget(now, victim, t.idle)
+		t.live.Add(-1)
+		t.evictions.Add(1)
+	}
+}
