@@ -30,7 +30,16 @@ var thirdParty = map[string][]string{
 	"descriptors/consumers/postgres": {"github.com/jackc/pgx/v5"},
 	"descriptors/consumers/mysql":    {"github.com/go-sql-driver/mysql"},
 	"descriptors/consumers/apollo":   {"github.com/go-sql-driver/mysql"},
+	"envoy/fastgrpc":                 {"golang.org/x/net"},
 }
+
+// testOnlyIn are modules that the tests of a package may use beside those.
+var testOnlyIn = map[string][]string{
+	"envoy/fastgrpc": {"google.golang.org/grpc", "google.golang.org/protobuf", "github.com/envoyproxy/go-control-plane"},
+}
+
+// standsAlone are packages that use nothing of this module but in tests.
+var standsAlone = []string{"envoy/fastgrpc"}
 
 // testOnly are modules that tests anywhere may use.
 var testOnly = []string{"github.com/google/go-cmp", "github.com/rogpeppe/go-internal"}
@@ -89,12 +98,15 @@ func ownModule(path string) bool {
 // forbidden says why a file in dir must not import a package, or "".
 func forbidden(dir, imported string, test bool) string {
 	if within, ok := strings.CutPrefix(imported, module+"/"); ok {
+		if !test && slices.Contains(standsAlone, dir) {
+			return "nothing of this module: see standsAlone in this test"
+		}
 		return wrongWay(dir, within, test)
 	}
 	if first, _, _ := strings.Cut(imported, "/"); !strings.Contains(first, ".") {
 		return "" // standard library
 	}
-	if test && anyWithin(imported, testOnly) {
+	if test && (anyWithin(imported, testOnly) || anyWithin(imported, testOnlyIn[dir])) {
 		return ""
 	}
 	for d := dir; d != "."; d = filepath.ToSlash(filepath.Dir(d)) {

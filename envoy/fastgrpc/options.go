@@ -1,0 +1,90 @@
+package fastgrpc
+
+import (
+	"crypto/tls"
+	"log/slog"
+	"slices"
+	"time"
+)
+
+// Options say what a Server serves and how much a client may ask of it. The
+// zero value of every limit means its default.
+type Options struct {
+	// Methods are the unary methods by full name ("/package.Service/Method").
+	// Every other call is answered UNIMPLEMENTED.
+	Methods map[string]Handler
+
+	// TLS, if set, is required of every connection. Certificates rotate
+	// through its GetCertificate or GetConfigForClient.
+	TLS *tls.Config
+
+	// Log gets a line at Debug for every connection that ends for a reason
+	// of its own. Nil discards them.
+	Log *slog.Logger
+
+	MaxConnections   int    // open at the same time; a further one is closed at once. Default 10,000
+	MaxStreams       uint32 // open calls of one connection; a further one is refused. Default 8192
+	MaxHeaderBytes   uint32 // of one call's header list, as RFC 9113 section 6.5.2 counts. Default 64 KiB
+	MaxRequestBytes  int    // of one request message. Default 4 MiB, as grpc-go
+	MaxBufferedBytes int    // of requests not yet complete and answers not yet sent, per connection. Default 16 MiB
+	MaxWaiting       int    // calls that wait at the same time, over all connections. Default 4096
+
+	HandshakeTimeout time.Duration // from accept to the client's SETTINGS. Default 10 s
+	WriteTimeout     time.Duration // for the client to take what was written. Default 10 s
+	StreamTimeout    time.Duration // for a request to become complete, and for an answer to be taken. Default 30 s
+
+	KeepaliveTime    time.Duration // of silence before a PING. Default 1 min
+	KeepaliveTimeout time.Duration // for its answer, or anything else, to come. Default 20 s
+
+	// MaxConnectionAge is when a connection is drained so that clients spread
+	// anew; each connection draws up to 10 % more or less. Default: never.
+	MaxConnectionAge time.Duration
+	// MaxConnectionAgeGrace is what the calls then open get to finish.
+	// Default 1 min.
+	MaxConnectionAgeGrace time.Duration
+}
+
+// Constants of the protocol's use, which no user needs to set.
+const (
+	readBuffer    = 32 << 10         // bytes read at once
+	flushAt       = 64 << 10         // bytes to be written at which writing no longer waits for reading to pause
+	keepCapacity  = 64 << 10         // buffers that grew larger are left to the collector
+	keepStreams   = 256              // finished streams kept for reuse per connection
+	maxFrame      = 16 << 10         // the protocol's initial SETTINGS_MAX_FRAME_SIZE, which is not raised
+	streamWindow  = 64<<10 - 1       // the protocol's initial SETTINGS_INITIAL_WINDOW_SIZE, which is not raised
+	connWindow    = 1 << 20          // the connection's receive window
+	maxWindow     = 1<<31 - 1        // RFC 9113, section 6.9.1
+	maxStreamID   = 1<<31 - 1        // RFC 9113, section 5.1.1
+	drainTimeout  = 5 * time.Second  // for the answer to the PING between the two GOAWAYs
+	lingerTimeout = time.Second      // for the client to read the rest and close
+	workerIdle    = 10 * time.Second // after which a waiting goroutine without work ends
+)
+
+func (o Options) withDefaults() Options {
+	setDefault(&o.MaxConnections, 10_000)
+	setDefault(&o.MaxStreams, 8192)
+	setDefault(&o.MaxHeaderBytes, 64<<10)
+	setDefault(&o.MaxRequestBytes, 4<<20)
+	setDefault(&o.MaxBufferedBytes, 16<<20)
+	setDefault(&o.MaxWaiting, 4096)
+	setDefault(&o.HandshakeTimeout, 10*time.Second)
+	setDefault(&o.WriteTimeout, 10*time.Second)
+	setDefault(&o.StreamTimeout, 30*time.Second)
+	setDefault(&o.KeepaliveTime, time.Minute)
+	setDefault(&o.KeepaliveTimeout, 20*time.Second)
+	setDefault(&o.MaxConnectionAgeGrace, time.Minute)
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.TLS != nil && !slices.Contains(o.TLS.NextProtos, "h2") {
+		o.TLS = o.TLS.Clone()
+		o.TLS.NextProtos = append(slices.Clone(o.TLS.NextProtos), "h2")
+	}
+	return o
+}
+
+func setDefault[T int | uint32 | time.Duration](value *T, fallback T) {
+	if *value <= 0 {
+		*value = fallback
+	}
+}
