@@ -46,9 +46,13 @@ type Hash [sha256.Size]byte
 
 // HashOf hashes a credential as it stands in the request. Nothing is allocated.
 func HashOf(credential string) Hash {
-	// A string's bytes may be read through a slice as long as nobody writes,
-	// and Sum256 does not; the conversion []byte(credential) would copy.
-	return sha256.Sum256(unsafe.Slice(unsafe.StringData(credential), len(credential)))
+	return sha256.Sum256(bytesOf(credential))
+}
+
+// bytesOf is the bytes of s, for functions that only read them; the conversion
+// []byte(s) would copy.
+func bytesOf(s string) []byte {
+	return unsafe.Slice(unsafe.StringData(s), len(s))
 }
 
 // HashOfBytes is [HashOf] for a credential in a buffer.

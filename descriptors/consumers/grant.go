@@ -22,12 +22,14 @@ type Caller struct {
 	ID     string
 	Labels map[string]string
 
-	record   record
-	terms    *terms
-	disabled bool
-	shared   []*limits.Limiter     // as long as terms, nil where a limit is per token; nil if all are
-	byID     atomic.Pointer[Grant] // made when the consumer is first asked for by id
+	terms  *terms
+	shared *sharedLimiters       // nil if no limit is per consumer
+	byID   atomic.Pointer[Grant] // made when the consumer is first asked for by id
 }
+
+// sharedLimiters are those of a consumer's limits that all its tokens share: as
+// long as its terms, nil where a limit is per token.
+type sharedLimiters []*limits.Limiter
 
 // Grant is what one token, or one consumer by id, may take from. It is shared
 // and must not be changed; its limiters are there to be taken from.
@@ -36,11 +38,19 @@ type Grant struct {
 	Token    string            // the token's id; empty for a grant by consumer id
 	Limiters []*limits.Limiter // none: unlimited
 
-	expires limits.Time
-	durable bool        // a limiter has something that must survive a restart
-	active  atomic.Bool // the journal watches it
-	gone    atomic.Bool // another took its place, or none
+	expires  limits.Time
+	disabled bool
+	durable  bool // a limiter has something that must survive a restart
+	state    atomic.Uint32
 }
+
+// The bits of Grant.state.
+const (
+	grantWatched = 1 << iota // the journal looks at it
+	grantGone                // another took its place, or none
+)
+
+func (g *Grant) is(bit uint32) bool { return g.state.Load()&bit != 0 }
 
 func (g *Grant) stateKey(i int) StateKey {
 	c := g.Consumer
@@ -68,7 +78,7 @@ func (g *Grant) standing(now limits.Time) Standing {
 	switch {
 	case now >= g.expires:
 		return Expired
-	case g.Consumer.disabled:
+	case g.disabled:
 		return Disabled
 	}
 	return Valid

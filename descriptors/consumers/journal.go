@@ -14,7 +14,7 @@ import (
 // time. Once it has been quiet for longer than a request can be held, it leaves,
 // and the next request enters it again. One whose only news is the start of a
 // grace is parked instead, or each of its requests would report the same start
-// anew: it leaves when it was not used for a quarter of the idle period, well
+// anew: it leaves when it was not used for an eighth of the idle period, well
 // before it can start a second grace.
 type journal struct {
 	mu      sync.Mutex
@@ -28,8 +28,8 @@ type journal struct {
 
 type watched struct {
 	grant  *Grant
-	last   []limits.State // as reported, or when parked as seen
-	grace  []limits.Time  // as reported
+	last   []limits.State // as reported; before that, as it is of a limiter that nobody used
+	told   []bool         // something was reported
 	quiet  int            // looks without news
 	leaves bool           // the next request enters the grant again; this is its last watch
 	due    limits.Time    // of a parked one: when to look again
@@ -42,7 +42,7 @@ const quietLooks = 5
 func (j *journal) add(g *Grant) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if g.active.CompareAndSwap(false, true) {
+	if g.state.Or(grantWatched)&grantWatched == 0 {
 		j.entered = append(j.entered, g)
 	}
 }
@@ -58,20 +58,23 @@ func (j *journal) remove(s SavedState) {
 // where they are gone.
 func (j *journal) replace(g *Grant, old ...*Grant) {
 	for _, o := range old {
-		o.gone.Store(true)
-		if g != nil && g.durable && o.active.Load() {
+		o.state.Or(grantGone)
+		if g != nil && g.durable && o.is(grantWatched) {
 			j.add(g)
 		}
 	}
 }
 
 // collect takes what entered since the last look.
-func (j *journal) collect() []SavedState {
+func (j *journal) collect(now limits.Time) []SavedState {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for _, g := range j.entered {
-		n := len(g.Limiters)
-		j.watched = append(j.watched, &watched{grant: g, last: make([]limits.State, n), grace: make([]limits.Time, n)})
+		w := &watched{grant: g, told: make([]bool, len(g.Limiters))}
+		for _, l := range g.Limiters {
+			w.last = append(w.last, limits.New(l.Spec(), now).State())
+		}
+		j.watched = append(j.watched, w)
 	}
 	removed := j.removed
 	j.entered, j.removed = nil, nil
@@ -87,11 +90,11 @@ func (r *Registry) Unsaved(now limits.Time) []SavedState {
 	j.look.Lock()
 	defer j.look.Unlock()
 	idle := r.idle()
-	states := j.collect()
+	states := j.collect(now)
 
 	kept := j.watched[:0]
 	for _, w := range j.watched {
-		if w.grant.gone.Load() {
+		if w.grant.is(grantGone) {
 			continue
 		}
 		n := len(states)
@@ -104,6 +107,7 @@ func (r *Registry) Unsaved(now limits.Time) []SavedState {
 			kept = append(kept, w)
 		case w.leaves:
 		case w.parks():
+			states = w.changes(states, now, idle)
 			j.park(w, now, idle)
 		default:
 			w.leave()
@@ -115,20 +119,17 @@ func (r *Registry) Unsaved(now limits.Time) []SavedState {
 	return j.visit(states, now, idle)
 }
 
-// visit looks at the parked ones that are due.
+// visit looks at the parked ones that are due. What was used meanwhile is
+// reported, so that a restart knows when the token was last in use.
 func (j *journal) visit(states []SavedState, now limits.Time, idle time.Duration) []SavedState {
 	for len(j.parked) > 0 && j.parked[0].due <= now {
 		w := j.parked[0]
 		j.parked = j.parked[1:]
-		if w.grant.gone.Load() {
+		if w.grant.is(grantGone) {
 			continue
 		}
-		states = w.news(states, now, idle)
-		used := false
-		for i, l := range w.grant.Limiters {
-			used = used || l.State() != w.last[i]
-		}
-		if used {
+		n := len(states)
+		if states = w.changes(states, now, idle); len(states) > n {
 			j.park(w, now, idle)
 			continue
 		}
@@ -138,11 +139,9 @@ func (j *journal) visit(states []SavedState, now limits.Time, idle time.Duration
 	return states
 }
 
+// park puts a grant aside for an eighth of the idle period.
 func (j *journal) park(w *watched, now limits.Time, idle time.Duration) {
-	for i, l := range w.grant.Limiters {
-		w.last[i] = l.State()
-	}
-	w.due = now.Add(idle / 4)
+	w.due = now.Add(idle / 8)
 	j.parked = append(j.parked, w)
 }
 
@@ -150,7 +149,7 @@ func (j *journal) park(w *watched, now limits.Time, idle time.Duration) {
 // flag just before is caught by the looks that remain.
 func (w *watched) leave() {
 	w.leaves, w.quiet = true, 0
-	w.grant.active.Store(false)
+	w.grant.state.And(^uint32(grantWatched))
 }
 
 // patience is the number of looks without news after which a grant may leave.
@@ -162,42 +161,45 @@ func (w *watched) patience() int {
 	return quietLooks + int(held/time.Second)
 }
 
-// parks reports whether all that the grant's limiters have to tell is a grace
-// that has been reported.
+// parks reports whether all that the grant's limiters have to tell are graces,
+// and these have been reported.
 func (w *watched) parks() bool {
 	for i, l := range w.grant.Limiters {
-		switch spec := l.Spec().Limit(); {
-		case spec.Kind == limits.Quota:
-			return false
-		case spec.WarmUp.Grace > 0 && w.grace[i] == 0:
+		if durable(l.Spec()) && (l.Spec().Limit().Kind == limits.Quota || !w.told[i]) {
 			return false
 		}
 	}
 	return true
 }
 
-// news appends what the grant's limiters have not told yet.
+// news appends what must be on disk within a second and was not reported: each
+// change of a quota, and of a rate the first use, which starts its grace.
 func (w *watched) news(states []SavedState, now limits.Time, idle time.Duration) []SavedState {
 	for i, l := range w.grant.Limiters {
-		switch spec := l.Spec().Limit(); {
-		case spec.Kind == limits.Quota:
-			st := l.State()
-			if st == w.last[i] {
-				continue
-			}
-			w.last[i] = st
-		case spec.WarmUp.Grace > 0:
-			start := l.GraceStart()
-			if start == w.grace[i] {
-				continue
-			}
-			w.grace[i] = start
-		default:
-			continue
+		if durable(l.Spec()) && (l.Spec().Limit().Kind == limits.Quota || !w.told[i]) {
+			states = w.change(states, i, l, now, idle)
 		}
-		states = append(states, saved(now, l, w.grant.stateKey(i), idle))
 	}
 	return states
+}
+
+// changes appends every change of a limiter that must survive a restart.
+func (w *watched) changes(states []SavedState, now limits.Time, idle time.Duration) []SavedState {
+	for i, l := range w.grant.Limiters {
+		if durable(l.Spec()) {
+			states = w.change(states, i, l, now, idle)
+		}
+	}
+	return states
+}
+
+func (w *watched) change(states []SavedState, i int, l *limits.Limiter, now limits.Time, idle time.Duration) []SavedState {
+	st := l.State()
+	if st == w.last[i] {
+		return states
+	}
+	w.last[i], w.told[i] = st, true
+	return append(states, saved(now, l, w.grant.stateKey(i), idle))
 }
 
 // Final is [Registry.Unsaved] for a server that stops in order: the state of
@@ -207,10 +209,10 @@ func (r *Registry) Final(now limits.Time) []SavedState {
 	j.look.Lock()
 	defer j.look.Unlock()
 	idle := r.idle()
-	states := j.collect()
+	states := j.collect(now)
 	for _, list := range [][]*watched{j.watched, j.parked} {
 		for _, w := range list {
-			if w.grant.gone.Load() {
+			if w.grant.is(grantGone) {
 				continue
 			}
 			for i, l := range w.grant.Limiters {

@@ -1,6 +1,7 @@
 package consumers
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/tollgate-dev/tollgate/limits"
@@ -42,15 +43,17 @@ var kinds = []limits.Kind{
 // none is the value that stands for "unlimited", and for a warm-up switched off.
 const none = "none"
 
-// compile makes a limit ready, the warm-up given where it has none of its own.
+// compile makes a limit ready. A rate without a warm-up of its own gets w, and
+// in any case w's idle period; Guava's kind warms up for as long as w's ramp, or
+// a second where that is off.
 func (l Limit) compile(w limits.WarmUp) (*limits.Spec, error) {
-	if !l.OwnWarmUp {
-		switch l.Kind {
-		case limits.Rate:
-			l.WarmUp = w
-		case limits.SmoothWarmingUp:
-			l.WarmUp = limits.WarmUp{Ramp: w.Ramp}
-		}
+	switch {
+	case l.Kind == limits.Rate && !l.OwnWarmUp:
+		l.WarmUp = w
+	case l.Kind == limits.Rate && l.WarmUp != limits.WarmUp{}:
+		l.WarmUp.Idle = w.Idle
+	case l.Kind == limits.SmoothWarmingUp && !l.OwnWarmUp:
+		l.WarmUp = limits.WarmUp{Ramp: cmp.Or(w.Ramp, time.Second)}
 	}
 	return limits.Compile(l.Limit)
 }

@@ -121,7 +121,7 @@ func (t *limitText) limit(report problem) Limit {
 	if failed {
 		return l
 	}
-	if _, err := l.compile(limits.WarmUp{}); err != nil && l.Kind != limits.SmoothWarmingUp {
+	if _, err := l.compile(limits.WarmUp{}); err != nil {
 		bad("", "%w", err)
 	}
 	return l

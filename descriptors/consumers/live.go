@@ -22,12 +22,12 @@ func (r *Registry) activate(now limits.Time, h *Hash) *Grant {
 	if g := e.grant.Load(); g != nil {
 		return g
 	}
-	ce, t, _ := s.holder(e)
+	ce, t := s.holder(e)
 	if ce == nil {
 		return nil
 	}
 	c := r.live(now, ce)
-	r.grantToken(s, e.owner, c, t, r.limiters(now, c, scopeToken, t.id))
+	r.grantToken(s, e.owner, c, t, ce.record.view().disabled, r.limiters(now, c, scopeToken, t.id))
 	return e.grant.Load()
 }
 
@@ -43,7 +43,7 @@ func (r *Registry) activateID(now limits.Time, id string) *Grant {
 	if g := c.byID.Load(); g != nil {
 		return g
 	}
-	g := newGrant(c, "", never, r.limiters(now, c, scopeID, ""))
+	g := newGrant(c, "", never, e.record.view().disabled, r.limiters(now, c, scopeID, ""))
 	c.byID.Store(g)
 	return g
 }
@@ -53,15 +53,17 @@ func (r *Registry) live(now limits.Time, e *consumerEntry) *Caller {
 	if c := e.caller.Load(); c != nil {
 		return c
 	}
-	c := r.newCaller(e.record)
+	c, _ := r.newCaller(e.record)
 	if c.terms.shared {
-		c.shared = r.limiters(now, c, scopeConsumer, "")
+		ls := sharedLimiters(r.limiters(now, c, scopeConsumer, ""))
+		c.shared = &ls
 	}
 	e.caller.Store(c)
 	return c
 }
 
-func (r *Registry) newCaller(rec record) *Caller {
+// newCaller makes a caller without limiters, and says whether it is disabled.
+func (r *Registry) newCaller(rec record) (c *Caller, disabled bool) {
 	v := rec.view()
 	text := v.limits
 	if text == "" {
@@ -71,31 +73,29 @@ func (r *Registry) newCaller(rec record) *Caller {
 	}
 	key := strconv.FormatUint(r.warmUps, 10) + " " + text
 	return &Caller{
-		ID:       v.id,
-		Labels:   r.labels.acquire(v.labels, func() map[string]string { return decodeLabels(v.labels) }),
-		record:   rec,
-		terms:    r.terms.acquire(key, func() *terms { return newTerms(key, text, r.options.WarmUp) }),
-		disabled: v.disabled,
-	}
+		ID:     v.id,
+		Labels: r.labels.acquire(v.labels, func() map[string]string { return decodeLabels(v.labels) }),
+		terms:  r.terms.acquire(key, func() *terms { return newTerms(key, text, r.options.WarmUp) }),
+	}, v.disabled
 }
 
 // drop gives back what newCaller took from the pools.
-func (r *Registry) drop(c *Caller) {
-	r.labels.release(c.record.view().labels)
+func (r *Registry) drop(c *Caller, rec record) {
+	r.labels.release(rec.view().labels)
 	r.terms.release(c.terms.key)
 }
 
-func newGrant(c *Caller, token string, expires limits.Time, ls []*limits.Limiter) *Grant {
-	return &Grant{Consumer: c, Token: token, Limiters: ls, expires: expires, durable: c.terms.durable}
+func newGrant(c *Caller, token string, expires limits.Time, disabled bool, ls []*limits.Limiter) *Grant {
+	return &Grant{Consumer: c, Token: token, Limiters: ls, expires: expires, disabled: disabled, durable: c.terms.durable}
 }
 
 // grantToken makes the grants of a token's secrets, which share its limiters,
 // and returns that of its present secret.
-func (r *Registry) grantToken(s *snapshot, owner uint64, c *Caller, t tokenView, ls []*limits.Limiter) *Grant {
-	g := newGrant(c, t.id, t.expires, ls)
+func (r *Registry) grantToken(s *snapshot, owner uint64, c *Caller, t tokenView, disabled bool, ls []*limits.Limiter) *Grant {
+	g := newGrant(c, t.id, t.expires, disabled, ls)
 	s.owned(t.key, owner).grant.Store(g)
 	if t.previousUntil != 0 {
-		s.owned(t.previous, owner).grant.Store(newGrant(c, t.id, min(t.expires, t.previousUntil), ls))
+		s.owned(t.previous, owner).grant.Store(newGrant(c, t.id, min(t.expires, t.previousUntil), disabled, ls))
 	}
 	return g
 }
@@ -116,61 +116,65 @@ func (s *snapshot) grants(t tokenView, owner uint64) (gs []*Grant) {
 // the same, brings it up to the plans and options in force.
 func (r *Registry) carry(now limits.Time, from, to *snapshot) {
 	from.consumers.all(func(e *consumerEntry) bool {
-		if c := e.caller.Load(); c != nil {
-			r.rebuild(now, from, to, c)
-		}
+		r.rebuild(now, from, to, e)
 		return true
 	})
 }
 
-// rebuild moves one live caller into a snapshot in which its consumer may have
+// rebuild moves a consumer that is in use into a snapshot in which it may have
 // changed or gone.
-func (r *Registry) rebuild(now limits.Time, from, to *snapshot, c *Caller) {
+func (r *Registry) rebuild(now limits.Time, from, to *snapshot, old *consumerEntry) {
+	c := old.caller.Load()
+	if c == nil {
+		return
+	}
 	owner := maphash.String(r.seed, c.ID)
 	e := to.consumer(owner, c.ID)
 	if e == nil {
-		r.retire(now, from, owner, c)
+		r.retire(now, from, owner, old.record, c)
 		return
 	}
-	n := r.newCaller(e.record)
-	if n.terms == c.terms && n.record == c.record {
-		r.drop(n)
-		r.move(from, to, owner, c)
+	n, disabled := r.newCaller(e.record)
+	if n.terms == c.terms && e.record == old.record {
+		r.drop(n, e.record)
+		r.move(from, to, owner, e.record)
 		e.caller.Store(c)
 		return
 	}
-	n.shared = r.fit(now, c.shared, c, n, scopeConsumer, "")
+	if n.terms.shared || c.terms.shared {
+		n.shared = r.fitShared(now, c, n)
+	}
 	if g := c.byID.Load(); g != nil {
-		n.byID.Store(newGrant(n, "", never, r.fit(now, g.Limiters, c, n, scopeID, "")))
+		n.byID.Store(newGrant(n, "", never, disabled, r.fit(now, g.Limiters, c, n, scopeID, "")))
 		r.journal.replace(n.byID.Load(), g)
 	}
 	remaining := map[string]tokenView{}
-	v, old := n.record.view(), c.record.view()
-	for t := range v.eachToken {
+	after, before := e.record.view(), old.record.view()
+	for t := range after.eachToken {
 		remaining[t.id] = t
 	}
-	for t := range old.eachToken {
+	for t := range before.eachToken {
 		gs := from.grants(t, owner)
 		if len(gs) == 0 {
 			continue
 		}
 		if u, ok := remaining[t.id]; ok {
-			g := r.grantToken(to, owner, n, u, r.fit(now, gs[0].Limiters, c, n, scopeToken, t.id))
+			g := r.grantToken(to, owner, n, u, disabled, r.fit(now, gs[0].Limiters, c, n, scopeToken, t.id))
 			r.journal.replace(g, gs...)
 			continue
 		}
 		r.forget(now, gs, c, scopeToken, t.id)
 	}
-	r.drop(c)
+	r.drop(c, old.record)
 	e.caller.Store(n)
 }
 
 // move takes the grants of a consumer that did not change along.
-func (r *Registry) move(from, to *snapshot, owner uint64, c *Caller) {
+func (r *Registry) move(from, to *snapshot, owner uint64, rec record) {
 	if from == to {
 		return
 	}
-	for k := range keysOf(c.record) {
+	for k := range keysOf(rec) {
 		a, b := from.owned(k, owner), to.owned(k, owner)
 		if a != nil && b != nil {
 			b.grant.Store(a.grant.Load())
@@ -179,8 +183,8 @@ func (r *Registry) move(from, to *snapshot, owner uint64, c *Caller) {
 }
 
 // retire ends everything of a consumer that is gone.
-func (r *Registry) retire(now limits.Time, from *snapshot, owner uint64, c *Caller) {
-	v := c.record.view()
+func (r *Registry) retire(now limits.Time, from *snapshot, owner uint64, rec record, c *Caller) {
+	v := rec.view()
 	for t := range v.eachToken {
 		if gs := from.grants(t, owner); len(gs) > 0 {
 			r.forget(now, gs, c, scopeToken, t.id)
@@ -189,8 +193,10 @@ func (r *Registry) retire(now limits.Time, from *snapshot, owner uint64, c *Call
 	if g := c.byID.Load(); g != nil {
 		r.forget(now, []*Grant{g}, c, scopeID, "")
 	}
-	r.forgetLimiters(now, c.shared, c, scopeConsumer, "")
-	r.drop(c)
+	if c.shared != nil {
+		r.forgetLimiters(now, *c.shared, c, scopeConsumer, "")
+	}
+	r.drop(c, rec)
 }
 
 // limiters makes the limiters of a grant, going on where ones of the same
@@ -205,7 +211,7 @@ func (r *Registry) limiters(now limits.Time, c *Caller, scope scope, token strin
 		case scope.owns(c.terms.limits[i]):
 			ls[i] = r.limiter(now, c, i, scope, token, limits.New)
 		case scope != scopeConsumer:
-			ls[i] = c.shared[i]
+			ls[i] = (*c.shared)[i]
 		}
 	}
 	return ls
@@ -216,6 +222,22 @@ func (r *Registry) limiter(now limits.Time, c *Caller, i int, scope scope, token
 		return limits.Restore(c.terms.specs[i], now, st)
 	}
 	return fresh(c.terms.specs[i], now)
+}
+
+// added is a limiter for a limit that a consumer in use gets: it opens no grace.
+func added(s *limits.Spec, now limits.Time) *limits.Limiter {
+	l := limits.Restore(s, now, limits.State{})
+	l.Reset(now)
+	return l
+}
+
+func (r *Registry) fitShared(now limits.Time, c, n *Caller) *sharedLimiters {
+	var old []*limits.Limiter
+	if c.shared != nil {
+		old = *c.shared
+	}
+	ls := sharedLimiters(r.fit(now, old, c, n, scopeConsumer, ""))
+	return &ls
 }
 
 // fit makes limiters for changed terms out of those for the old ones: a limit
@@ -232,13 +254,13 @@ func (r *Registry) fit(now limits.Time, old []*limits.Limiter, c, n *Caller, sco
 		switch {
 		case !scope.owns(n.terms.limits[i]):
 			if scope != scopeConsumer {
-				ls[i] = n.shared[i]
+				ls[i] = (*n.shared)[i]
 			}
 		case j >= 0:
 			ls[i], kept[j] = old[j], true
 			ls[i].SetSpec(now, n.terms.specs[i])
 		default:
-			ls[i] = r.limiter(now, n, i, scope, token, limits.NewWithoutGrace)
+			ls[i] = r.limiter(now, n, i, scope, token, added)
 		}
 	}
 	for j, l := range old {

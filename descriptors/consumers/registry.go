@@ -46,6 +46,9 @@ func (o RegistryOptions) withDefaults() RegistryOptions {
 	if o.Idle <= 0 {
 		o.Idle = time.Hour
 	}
+	if o.WarmUp != (limits.WarmUp{}) {
+		o.WarmUp.Idle = o.Idle
+	}
 	o.Default = slices.Clone(o.Default)
 	return o
 }
@@ -127,7 +130,7 @@ func (r *Registry) Consumer(now limits.Time, id string) (*Grant, Standing) {
 
 func (r *Registry) answer(now limits.Time, g *Grant) (*Grant, Standing) {
 	s := g.standing(now)
-	if s == Valid && g.durable && !g.active.Load() {
+	if s == Valid && g.durable && !g.is(grantWatched) {
 		r.journal.add(g)
 	}
 	return g, s
@@ -240,9 +243,7 @@ func (r *Registry) put(now limits.Time, c *Consumer) {
 		}
 	}
 	if old != nil {
-		if live := old.caller.Load(); live != nil {
-			r.rebuild(now, from, &to, live)
-		}
+		r.rebuild(now, from, &to, old)
 	}
 	r.snap.Store(&to)
 }
@@ -267,9 +268,7 @@ func (r *Registry) Remove(now limits.Time, id string) {
 			to.tokens = to.tokens.remove(k, func(o *tokenEntry) bool { return o.hash == e.hash })
 		}
 	}
-	if live := old.caller.Load(); live != nil {
-		r.rebuild(now, from, &to, live)
-	}
+	r.rebuild(now, from, &to, old)
 	r.snap.Store(&to)
 }
 
@@ -326,29 +325,25 @@ func (r *Registry) build(plans map[string]Plan, all iter.Seq2[Consumer, error]) 
 
 // ownerOf names the consumer that a secret belongs to.
 func (r *Registry) ownerOf(s *snapshot, e *tokenEntry) string {
-	c, _, _ := s.holder(e)
+	c, _ := s.holder(e)
 	if c == nil {
 		return ""
 	}
 	return c.record.id()
 }
 
-// holder finds whose a secret is: the consumer's entry, the token, and whether
-// it is the token's secret before the last rotation.
-func (s *snapshot) holder(e *tokenEntry) (c *consumerEntry, t tokenView, previous bool) {
+// holder finds whose a secret is, present or previous.
+func (s *snapshot) holder(e *tokenEntry) (*consumerEntry, tokenView) {
 	run := s.consumers.find(e.owner)
 	for i := range run {
 		v := run[i].record.view()
 		for t := range v.eachToken {
-			if t.key == e.hash.key() {
-				return &run[i], t, false
-			}
-			if t.previousUntil != 0 && t.previous == e.hash.key() {
-				return &run[i], t, true
+			if t.key == e.hash.key() || t.previousUntil != 0 && t.previous == e.hash.key() {
+				return &run[i], t
 			}
 		}
 	}
-	return nil, tokenView{}, false
+	return nil, tokenView{}
 }
 
 // secretsOf returns every hash that a consumer answers to.

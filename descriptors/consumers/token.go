@@ -45,9 +45,7 @@ func WellFormed(token string) bool {
 }
 
 func checksum(secret string) [checksumLen]byte {
-	var buf [secretLen]byte
-	copy(buf[:], secret)
-	rest := crc32.ChecksumIEEE(buf[:])
+	rest := crc32.ChecksumIEEE(bytesOf(secret))
 	var digits [checksumLen]byte
 	for i := checksumLen - 1; i >= 0; i-- {
 		digits[i] = base62Digits[rest%62]

@@ -59,14 +59,16 @@ func (r *Registry) eachLimiter(now limits.Time, id string, visit func(token stri
 	for t := range v.eachToken {
 		gs := s.grants(t, owner)
 		if len(gs) == 0 {
-			gs = []*Grant{r.grantToken(s, owner, c, t, r.limiters(now, c, scopeToken, t.id))}
+			gs = []*Grant{r.grantToken(s, owner, c, t, v.disabled, r.limiters(now, c, scopeToken, t.id))}
 		}
 		own(t.id, gs[0].Limiters, scopeToken)
 		if gs[0].durable {
 			r.journal.add(gs[0])
 		}
 	}
-	own("", c.shared, scopeConsumer)
+	if c.shared != nil {
+		own("", *c.shared, scopeConsumer)
+	}
 	if g := c.byID.Load(); g != nil {
 		own("", g.Limiters, scopeID)
 		if g.durable {

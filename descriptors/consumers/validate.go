@@ -80,16 +80,11 @@ func (r *Registry) Check(c Consumer) error {
 // validator collects what is wrong.
 type validator struct {
 	found  Problems
-	limits map[Limit]checked // limits are often alike
-}
-
-type checked struct {
-	name string
-	err  error
+	limits map[Limit]error // limits are often alike
 }
 
 func newValidator() *validator {
-	return &validator{limits: map[Limit]checked{}}
+	return &validator{limits: map[Limit]error{}}
 }
 
 func (v *validator) add(p Problem) {
@@ -156,31 +151,45 @@ func (v *validator) tokens(c *Consumer) {
 
 // list checks limits and that their names differ.
 func (v *validator) list(ls Limits, bad func(string)) {
+	if len(ls) == 0 {
+		return
+	}
+	if len(v.limits) > 10_000 {
+		clear(v.limits)
+	}
 	for i, l := range ls {
-		c, known := v.limits[l]
+		err, known := v.limits[l]
 		if !known {
-			if len(v.limits) > 10_000 {
-				clear(v.limits)
-			}
-			c = check(l)
-			v.limits[l] = c
+			_, err = l.compile(limits.WarmUp{})
+			v.limits[l] = err
 		}
-		if c.err != nil {
-			bad(fmt.Sprintf("limit %d: %v", i+1, c.err))
-			continue
+		if err != nil {
+			bad(fmt.Sprintf("limit %d: %v", i+1, err))
 		}
-		for j := range i {
-			if v.limits[ls[j]].name == c.name {
-				bad(fmt.Sprintf("limit %d: the name %s is taken by limit %d: give one of them another name", i+1, c.name, j+1))
-			}
-		}
+	}
+	for _, clash := range ls.Clashes() {
+		bad(clash)
 	}
 }
 
-func check(l Limit) checked {
-	s, err := l.compile(limits.WarmUp{})
-	if err != nil {
-		return checked{err: err}
+// Clashes says which limits have the name of an earlier one: names are unique
+// in a consumer. Limits that cannot be meant are left out.
+func (ls Limits) Clashes() (messages []string) {
+	if len(ls) < 2 {
+		return nil
 	}
-	return checked{name: s.Limit().Name}
+	seen := map[string]int{}
+	for i, l := range ls {
+		s, err := l.compile(limits.WarmUp{})
+		if err != nil {
+			continue
+		}
+		name := s.Limit().Name
+		if first, dup := seen[name]; dup {
+			messages = append(messages, fmt.Sprintf("limits %d and %d are both named %s: give one of them another name", first+1, i+1, name))
+			continue
+		}
+		seen[name] = i
+	}
+	return messages
 }

@@ -1,6 +1,7 @@
 package yamlfile
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -35,6 +36,13 @@ func (n Node) Errorf(format string, args ...any) {
 	}
 	line, column := n.position()
 	n.doc.add(line, column, format, args...)
+}
+
+// Problem returns a problem at the value's position without recording it: it is
+// for what works but should be changed.
+func (n Node) Problem(format string, args ...any) Problem {
+	line, column := n.position()
+	return Problem{File: n.doc.file, Line: line, Column: column, Message: fmt.Sprintf(format, args...)}
 }
 
 // resolve follows aliases; the document's check has seen to it that this ends.

@@ -1,0 +1,149 @@
+package consumers_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"testing"
+
+	"github.com/tollgate-dev/tollgate/descriptors/consumers"
+	"github.com/tollgate-dev/tollgate/limits"
+)
+
+// many returns a registry of n consumers with a token and a limit of its own
+// each, and their secrets.
+func many(tb testing.TB, n int) (*consumers.Registry, []string) {
+	tb.Helper()
+	secrets := make([]string, n)
+	for i := range secrets {
+		secrets[i] = consumers.NewToken()
+	}
+	r := consumers.NewRegistry(consumers.RegistryOptions{Default: list(tb, `"20/s"`)})
+	own := make([]consumers.Limits, 1000)
+	for i := range own {
+		own[i] = list(tb, fmt.Sprintf(`"%d/s"`, i+1))
+	}
+	err := r.Load(start, nil, func(yield func(consumers.Consumer, error) bool) {
+		for i, s := range secrets {
+			c := consumers.Consumer{ID: fmt.Sprintf("consumer-%07d", i), Limits: own[i%len(own)], Tokens: []consumers.Token{token("prod", s)}}
+			if !yield(c, nil) {
+				return
+			}
+		}
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return r, secrets
+}
+
+func heap() uint64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+// TestMemoryOfConsumers bounds what a consumer costs: before its first request
+// a record, after it its limiters too.
+func TestMemoryOfConsumers(t *testing.T) {
+	const n = 50_000
+	secrets := heap()
+	r, tokens := many(t, n)
+	idle := heap() - secrets - n*(16+64) // of which the secrets themselves, kept by this test
+	for _, s := range tokens {
+		r.Resolve(start, s)
+	}
+	active := heap() - secrets - n*(16+64)
+	t.Logf("bytes per consumer: %d idle, %d after its first request", idle/n, active/n)
+	if idle/n > 180 || active/n > 420 {
+		t.Errorf("a consumer costs %d bytes idle and %d in use, want at most 180 and 420", idle/n, active/n)
+	}
+	runtime.KeepAlive(r)
+	runtime.KeepAlive(tokens)
+}
+
+func TestResolveAllocatesNothing(t *testing.T) {
+	r, tokens := many(t, 1000)
+	for _, s := range tokens {
+		r.Resolve(start, s)
+	}
+	unknown := consumers.NewToken()
+	for name, credential := range map[string]string{"known": tokens[7], "unknown": unknown, "malformed": "tg_x", "somebody else's": "sk_live_0123456789012345678901234567890123456789012345678901234567890123456789"} {
+		if n := testing.AllocsPerRun(100, func() { r.Resolve(start, credential) }); n != 0 {
+			t.Errorf("%s: Resolve allocates %v times", name, n)
+		}
+	}
+	if n := testing.AllocsPerRun(100, func() { r.Consumer(start, "consumer-0000001") }); n != 0 {
+		t.Errorf("Consumer allocates %v times", n)
+	}
+}
+
+func BenchmarkResolve(b *testing.B) {
+	for _, n := range []int{1000, 1_000_000} {
+		r, tokens := many(b, n)
+		for _, s := range tokens {
+			r.Resolve(start, s)
+		}
+		b.Run(fmt.Sprintf("hot/%d", n), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				r.Resolve(start, tokens[n/2])
+			}
+		})
+		b.Run(fmt.Sprintf("cold/%d", n), func(b *testing.B) {
+			b.ReportAllocs()
+			rng := rand.New(rand.NewPCG(1, 1))
+			for b.Loop() {
+				r.Resolve(start, tokens[rng.IntN(n)])
+			}
+		})
+		b.Run(fmt.Sprintf("cold-parallel/%d", n), func(b *testing.B) {
+			b.ReportAllocs()
+			b.RunParallel(func(pb *testing.PB) {
+				rng := rand.New(rand.NewPCG(rand.Uint64(), 1))
+				for pb.Next() {
+					r.Resolve(start, tokens[rng.IntN(n)])
+				}
+			})
+		})
+		b.Run(fmt.Sprintf("unknown/%d", n), func(b *testing.B) {
+			b.ReportAllocs()
+			guess := consumers.NewToken()
+			for b.Loop() {
+				r.Resolve(start, guess)
+			}
+		})
+		b.Run(fmt.Sprintf("put/%d", n), func(b *testing.B) {
+			b.ReportAllocs()
+			c := consumers.Consumer{ID: fmt.Sprintf("consumer-%07d", n/2), Tokens: []consumers.Token{token("prod", tokens[n/2])}}
+			own := []consumers.Limits{list(b, `"7/s"`), list(b, `"8/s"`)}
+			i := 0
+			for b.Loop() {
+				c.Limits = own[i%2]
+				i++
+				if err := r.Put(start.Add(1), c); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkLoad reports what a million consumers cost.
+func BenchmarkLoad(b *testing.B) {
+	const n = 1_000_000
+	for b.Loop() {
+		before := heap()
+		r, tokens := many(b, n)
+		secrets := uint64(n * (16 + 64))
+		b.ReportMetric(float64(heap()-before-secrets)/n, "B/consumer-idle")
+		for _, s := range tokens {
+			r.Resolve(limits.Time(start), s)
+		}
+		b.ReportMetric(float64(heap()-before-secrets)/n, "B/consumer-in-use")
+		runtime.KeepAlive(r)
+		runtime.KeepAlive(tokens)
+	}
+}
