@@ -113,10 +113,23 @@ func (s *Server) limit(ctx context.Context, v *View, d *Verdict, grant *consumer
 // take asks the limits and returns the claim that refuses, or -1.
 func (s *Server) take(ctx context.Context, d *Verdict) (int, error) {
 	d.relieveQuotas()
-	if s.queue == nil {
+	if s.queue == nil || !d.mayHold() {
 		return limits.TakeAll(d.At, d.Claims), nil
 	}
-	return s.queue.TakeAll(ctx, d.Claims)
+	start := s.clock.Now()
+	refused, err := s.queue.TakeAll(ctx, d.Claims)
+	d.Wait = s.clock.Now().Sub(start)
+	return refused, err
+}
+
+// mayHold reports whether a limit of the request lets it wait for its turn.
+func (d *Verdict) mayHold() bool {
+	for i := range d.Claims {
+		if d.Claims[i].Limiter.Spec().Limit().MaxWait > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // relieveQuotas lets no quota_mode rule refuse while another one of them still

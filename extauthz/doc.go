@@ -7,8 +7,8 @@
 // # Model
 //
 // A [View] is what a decision reads of a request. [Server.Decide] turns it into
-// a [Verdict], in plain Go: it knows no Envoy message, reads no clock and, once
-// warm, allocates nothing. Translation stands in files of its own: check.go makes
+// a [Verdict], in plain Go: it knows no Envoy message and, once warm, allocates
+// nothing. Translation stands in files of its own: check.go makes
 // a View of a CheckRequest, answer.go composes the HTTP side of a Verdict, and
 // response.go writes it as a CheckResponse. What to look for is a [Policy],
 // which [Server.SetPolicy] swaps whole.

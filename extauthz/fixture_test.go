@@ -32,6 +32,7 @@ type setup struct {
 	consumers []consumers.Consumer // nil: someone
 	rules     string
 	queue     *limits.Queue
+	clock     *limits.Clock // nil: a new one
 	random    func() float64
 }
 
@@ -52,9 +53,8 @@ func newFixture(t testing.TB, s setup) *fixture {
 	if err := f.registry.Replace(epoch, consumers.Set{Consumers: s.consumers}); err != nil {
 		t.Fatal(err)
 	}
-	f.book = descriptors.NewBook(nil)
+	f.book = descriptors.NewBook(limits.NewTable(limits.TableOptions{}))
 	if s.rules != "" {
-		f.book = descriptors.NewBook(limits.NewTable(limits.TableOptions{}))
 		rules, err := descriptors.Parse([]descriptors.File{{Name: "rules.yaml", Data: []byte(s.rules)}}, descriptors.Options{})
 		if err != nil {
 			t.Fatal(err)
@@ -64,8 +64,11 @@ func newFixture(t testing.TB, s setup) *fixture {
 	if s.random == nil {
 		s.random = func() float64 { return 0 }
 	}
+	if s.clock == nil {
+		s.clock = limits.NewClock()
+	}
 	f.Server = extauthz.New(extauthz.Options{
-		Registry: f.registry, Book: f.book, Queue: s.queue, Clock: limits.NewClock(), Observer: f.seen, Random: s.random,
+		Registry: f.registry, Book: f.book, Queue: s.queue, Clock: s.clock, Observer: f.seen, Random: s.random,
 	}, &s.policy)
 	return f
 }
