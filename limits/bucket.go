@@ -218,9 +218,9 @@ func (blocked) refund(*bucket, Time, int64) step                        { return
 func (blocked) used(b *bucket, _ Time) share                            { return b.more.used }
 func (blocked) renew(b, old *bucket, _ Time)                            { b.inherit(old) }
 
-// state says nothing: what a limit of 0 becomes after a restart starts as used
-// up as it can be.
-func (blocked) state(b *bucket) State { return State{Kind: b.spec.limit.Kind, A: math.MaxInt64} }
+// state is that of no kind: what a limit of 0 becomes after a restart starts
+// used up.
+func (blocked) state(*bucket) State { return State{A: math.MaxInt64} }
 
 func (blocked) load(b *bucket, _ Time, _ State) {
 	b.more = &extra{used: share{1, 1}}

@@ -141,12 +141,14 @@ func (g *gcra) state(b *bucket) State {
 	return State{b.spec.limit.Kind, z, start, seen}
 }
 
-func (g *gcra) load(b *bucket, _ Time, st State) {
-	w := warmth{start: warm}
-	if st.Kind == Rate {
+func (g *gcra) load(b *bucket, now Time, st State) {
+	w, z := warmth{start: warm}, clamp(Time(st.A))
+	switch {
+	case st.Kind == Rate:
 		w = st.warmth()
+	case st.Kind != Pace:
+		z = min(z, clamp(now))
 	}
-	z := clamp(Time(st.A))
 	if st.A == unused {
 		z = neverUsed
 	}

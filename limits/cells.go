@@ -1,4 +1,0 @@
-package limits
-
-// cells is the state of an algorithm.
-type cells struct{}
