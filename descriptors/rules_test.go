@@ -270,8 +270,8 @@ func FuzzParse(f *testing.F) {
 		for _, line := range strings.Split(rules.String(), "\n") {
 			name, _, _ := strings.Cut(line, ".")
 			for n := range es {
-				for r := rules.Domain(name).Match(es[:n]); r != nil; r = r.Next {
-					r.AppendKey(nil, es[:n])
+				for r := rules.Domain(name).Match(es[:n+1]); r != nil; r = r.Next {
+					r.AppendKey(nil, es[:n+1])
 				}
 			}
 		}
