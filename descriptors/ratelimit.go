@@ -52,9 +52,8 @@ func (b *builder) valid(l *RateLimit, s spot) bool {
 	return ok
 }
 
-// maxWindow is the longest window: far beyond any use, and safe to add to any
-// time that [limits.Time] can hold for the next century.
-const maxWindow = 100 * 365 * 24 * time.Hour
+// maxWindow is the longest window, which is about what [limits.Compile] takes.
+const maxWindow = 36 * 365 * 24 * time.Hour
 
 // window returns the length of a limit's window: 0 where it is a calendar month
 // or year.
@@ -67,7 +66,7 @@ func window(u Unit, multiplier uint32, algorithm string) (time.Duration, error) 
 		return 0, nil
 	}
 	if int64(multiplier) > int64(maxWindow/u.length()) {
-		return 0, errors.New("the window is longer than 100 years")
+		return 0, errors.New("the window is longer than 36 years")
 	}
 	return time.Duration(multiplier) * u.length(), nil
 }
