@@ -128,6 +128,32 @@ func (r *Registry) Consumer(now limits.Time, id string) (*Grant, Standing) {
 	return r.answer(now, g)
 }
 
+// Token finds the grant of a consumer's token by the token's id, for callers
+// whose secret another has seen: ext_authz, which leaves only the ids behind.
+func (r *Registry) Token(now limits.Time, consumer, token string) (*Grant, Standing) {
+	s, owner := r.snap.Load(), maphash.String(r.seed, consumer)
+	e := s.consumer(owner, consumer)
+	if e == nil {
+		return nil, Unknown
+	}
+	v := e.record.view()
+	for t := range v.eachToken {
+		if t.id != token {
+			continue
+		}
+		secret := s.owned(t.key, owner)
+		g := secret.grant.Load()
+		if g == nil {
+			g = r.activate(now, &secret.hash)
+		}
+		if g == nil {
+			break
+		}
+		return r.answer(now, g)
+	}
+	return nil, Unknown
+}
+
 func (r *Registry) answer(now limits.Time, g *Grant) (*Grant, Standing) {
 	s := g.standing(now)
 	if s == Valid && g.durable && !g.is(grantWatched) {
