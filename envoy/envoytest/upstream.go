@@ -29,6 +29,10 @@ func (e Echo) Header(name string) string {
 	return strings.Join(e.Headers[strings.ToLower(name)], ",")
 }
 
+// ReplyHeader is a request header that has the upstream answer with a header:
+// NAME=VALUE.
+const ReplyHeader = "x-reply-header"
+
 // UpstreamHeader is a header of every answer of the upstream; an answer without
 // it did not come from there.
 const UpstreamHeader = "x-upstream"
@@ -75,6 +79,9 @@ func echoHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
+	}
+	if name, value, ok := strings.Cut(r.Header.Get(ReplyHeader), "="); ok {
+		w.Header().Set(name, value)
 	}
 	w.Header().Set(UpstreamHeader, "echo")
 	w.Header().Set("content-type", "application/json")
