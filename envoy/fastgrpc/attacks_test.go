@@ -1,0 +1,390 @@
+package fastgrpc_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/net/http2"
+
+	"github.com/tollgate-dev/tollgate/envoy/fastgrpc"
+)
+
+// flood sends until the connection ends and says how it ended.
+func flood(p *peer, send func(i int) error) reply {
+	go func() {
+		for i := 0; send(i) == nil; i++ {
+		}
+	}()
+	return p.reply(1<<31 - 1)
+}
+
+func TestFloodsEndTheConnection(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		send func(p *peer) func(i int) error
+	}{
+		{"PING", func(p *peer) func(int) error {
+			return func(int) error { return p.fr.WritePing(false, [8]byte{}) }
+		}},
+		{"PING answers", func(p *peer) func(int) error {
+			return func(int) error { return p.fr.WritePing(true, [8]byte{}) }
+		}},
+		{"SETTINGS", func(p *peer) func(int) error {
+			return func(int) error { return p.fr.WriteSettings() }
+		}},
+		{"SETTINGS that resize windows and tables", func(p *peer) func(int) error {
+			return func(i int) error {
+				return p.fr.WriteSettings(
+					http2.Setting{ID: http2.SettingInitialWindowSize, Val: uint32(i % 100)},
+					http2.Setting{ID: http2.SettingHeaderTableSize, Val: uint32(i % 100)})
+			}
+		}},
+		{"PRIORITY", func(p *peer) func(int) error {
+			return func(int) error { return p.fr.WritePriority(1, http2.PriorityParam{StreamDep: 3}) }
+		}},
+		{"unknown type", func(p *peer) func(int) error {
+			return func(int) error { return p.fr.WriteRawFrame(0xbe, 0, 0, nil) }
+		}},
+		{"empty DATA", func(p *peer) func(int) error {
+			p.headers(1, false, request(echo)...)
+			return func(int) error { return p.fr.WriteData(1, false, nil) }
+		}},
+		{"padding only", func(p *peer) func(int) error {
+			p.headers(1, false, request(echo)...)
+			return func(int) error { return p.fr.WriteDataPadded(1, false, nil, make([]byte, 1)) }
+		}},
+		{"DATA on a closed stream", func(p *peer) func(int) error {
+			p.call(1, echo, "x")
+			return func(int) error { return p.fr.WriteData(1, false, []byte("x")) }
+		}},
+		{"window updates of one byte", func(p *peer) func(int) error {
+			return func(int) error { return p.fr.WriteWindowUpdate(0, 1) }
+		}},
+		{"window updates on a closed stream", func(p *peer) func(int) error {
+			p.call(1, echo, "x")
+			return func(int) error { return p.fr.WriteWindowUpdate(1, 1) }
+		}},
+		{"empty CONTINUATION", func(p *peer) func(int) error {
+			p.must(p.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 1}))
+			return func(int) error { return p.fr.WriteContinuation(1, false, nil) }
+		}},
+		{"CONTINUATION without end", func(p *peer) func(int) error {
+			p.must(p.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 1}))
+			block := append([]byte(nil), p.block("x-a", "b")...)
+			return func(int) error { return p.fr.WriteContinuation(1, false, block) }
+		}},
+		{"rapid reset", func(p *peer) func(int) error {
+			return func(i int) error {
+				p.buf.Reset()
+				if i == 0 {
+					p.block(request(echo)...)
+				} else {
+					p.block(request(echo)...)
+				}
+				id := uint32(2*i + 1)
+				if err := p.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: p.buf.Bytes(), EndHeaders: true}); err != nil {
+					return err
+				}
+				return p.fr.WriteRSTStream(id, http2.ErrCodeCancel)
+			}
+		}},
+		{"malformed requests", func(p *peer) func(int) error {
+			return func(i int) error {
+				return p.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: uint32(2*i + 1), BlockFragment: p.block("x-a", "b"), EndHeaders: true})
+			}
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			server, addr := serve(t, fastgrpc.Options{})
+			p := dial(t, addr)
+			got := flood(p, test.send(p))
+			if got.GoAway != http2.ErrCodeEnhanceYourCalm {
+				t.Errorf("flood ended with %v, want GOAWAY with ENHANCE_YOUR_CALM", got)
+			}
+			if got := server.Stats().Floods; got != 1 {
+				t.Errorf("Stats().Floods = %d, want 1", got)
+			}
+		})
+	}
+}
+
+// A client that works may send a lot that asks for nothing beside it.
+func TestHonestClientsPayNothing(t *testing.T) {
+	_, addr := serve(t, fastgrpc.Options{})
+	p := dial(t, addr)
+	for i := range uint32(30_000) {
+		p.call(2*i+1, echo, "x")
+		p.must(p.fr.WritePing(false, [8]byte{}))
+		p.must(p.fr.WriteWindowUpdate(0, 6))
+		p.must(p.fr.WriteRSTStream(2*i+1, http2.ErrCodeCancel)) // too late, mostly
+		if i%100 != 99 {
+			continue
+		}
+		if got := p.reply(2*i + 1); got != ok("x") {
+			t.Fatalf("reply to call %d = %v, want ok", i, got)
+		}
+	}
+}
+
+// Resets do not make room for more waiting calls than a connection may have.
+func TestRapidResetOfWaitingCalls(t *testing.T) {
+	const most = 50
+	s := newService()
+	stuck := make(chan struct{})
+	methods := s.methods()
+	methods[wait] = fastgrpc.HandlerFunc(func(call *fastgrpc.Call, _, _ []byte) ([]byte, fastgrpc.Status) {
+		return call.Wait(func(_ context.Context, response []byte) ([]byte, fastgrpc.Status) {
+			<-stuck // does not notice that its client is gone
+			return response, fastgrpc.Status{}
+		})
+	})
+	server, addr := serve(t, fastgrpc.Options{Methods: methods, MaxStreams: most})
+	p := dial(t, addr)
+	for i := range uint32(10 * most) {
+		p.call(2*i+1, wait, "x")
+		p.must(p.fr.WriteRSTStream(2*i+1, http2.ErrCodeCancel))
+	}
+	const last = 20*most + 1
+	p.call(last, echo, "x")
+	if got := p.reply(last); got.Reset != http2.ErrCodeRefusedStream {
+		t.Errorf("call while %d reset calls still wait: %v, want REFUSED_STREAM", most, got)
+	}
+	if got := server.Stats().Waiting; got != most {
+		t.Errorf("Stats().Waiting = %d, want %d", got, most)
+	}
+	close(stuck)
+	for i := uint32(last + 2); ; i += 2 { // soon there is room again
+		p.call(i, echo, "x")
+		if p.reply(i) == ok("x") {
+			break
+		}
+		runtime.Gosched()
+	}
+}
+
+func TestWaitingCallsAreBounded(t *testing.T) {
+	s := newService()
+	server, addr := serve(t, fastgrpc.Options{Methods: s.methods(), MaxWaiting: 3})
+	p := dial(t, addr)
+	for _, id := range []uint32{1, 3, 5, 7} {
+		p.call(id, wait, "x")
+	}
+	if got := p.reply(7); got.Status != "14" {
+		t.Errorf("fourth waiting call = %v, want UNAVAILABLE", got)
+	}
+	if got := server.Stats().Waiting; got != 3 {
+		t.Errorf("Stats().Waiting = %d, want 3", got)
+	}
+	for range 3 {
+		s.letGo <- struct{}{}
+	}
+}
+
+// A client that asks and does not read is not read from, and then closed.
+func TestSlowReader(t *testing.T) {
+	_, addr := serve(t, fastgrpc.Options{WriteTimeout: 50 * time.Millisecond})
+	p := dial(t, addr)
+	p.must(p.nc.(*net.TCPConn).SetReadBuffer(4096))
+	p.must(p.fr.WriteWindowUpdate(0, 1<<30))
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	sent := 0
+	for ; ; sent++ {
+		err := p.fr.WriteHeaders(http2.HeadersFrameParam{
+			StreamID: uint32(2*sent + 1), BlockFragment: p.block(request(repeat, "size", "10000")...), EndHeaders: true,
+		})
+		if err == nil {
+			err = p.fr.WriteData(uint32(2*sent+1), true, message("x"))
+		}
+		if err != nil {
+			break
+		}
+		if sent > 10_000_000 {
+			t.Fatal("the server goes on reading")
+		}
+	}
+	runtime.ReadMemStats(&after)
+	if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 32<<20 {
+		t.Errorf("heap grew by %d bytes for a client that does not read, want less than 32 MiB", grown)
+	}
+}
+
+// A client whose windows never open is owed no more than MaxBufferedBytes.
+func TestWindowStarvation(t *testing.T) {
+	const room = 100_000
+	_, addr := serve(t, fastgrpc.Options{MaxBufferedBytes: room})
+	p := dial(t, addr, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
+	refused := uint32(0)
+	for i := range uint32(12) {
+		p.call(2*i+1, repeat, "", "size", "10000")
+		p.must(p.fr.WritePing(false, [8]byte{byte(i)}))
+		for {
+			frame, err := p.next()
+			p.must(err)
+			if ping, isPing := frame.(*http2.PingFrame); isPing && ping.IsAck() {
+				break
+			}
+			if f, isHeaders := frame.(*http2.MetaHeadersFrame); isHeaders && f.StreamEnded() {
+				refused++
+			}
+			if _, isData := frame.(*http2.DataFrame); isData {
+				t.Fatal("DATA beyond the window")
+			}
+		}
+	}
+	if refused != 3 {
+		t.Errorf("%d of 12 answers of 10,000 bytes refused, want 3 with room for %d", refused, room)
+	}
+	// One that opens its window gets its answers after all.
+	p.must(p.fr.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 20}))
+	p.must(p.fr.WriteWindowUpdate(0, 1<<20))
+	left := 9
+	for left > 0 {
+		frame, err := p.next()
+		p.must(err)
+		if f, isHeaders := frame.(*http2.MetaHeadersFrame); isHeaders && f.StreamEnded() {
+			left--
+		}
+	}
+}
+
+// Requests that come in turns, a little of each, do not wait for each other.
+func TestInterleavedRequestsDoNotStarve(t *testing.T) {
+	_, addr := serve(t, fastgrpc.Options{MaxBufferedBytes: 64 << 20})
+	p := dial(t, addr)
+	const calls, size, chunk = 8, 1 << 20, 8 << 10
+	whole := message(strings.Repeat("m", size))
+	for i := range uint32(calls) {
+		p.headers(2*i+1, false, request(repeat, "size", fmt.Sprint(i))...)
+	}
+	done := make(chan struct{})
+	window := make(chan http2.WindowUpdateFrame, 1000)
+	replies := map[uint32]*reply{}
+	go func() { // reads all; the writer waits for windows as a client must
+		defer close(done)
+		for ended := 0; ended < calls; {
+			frame, err := p.fr.ReadFrame()
+			if err != nil {
+				return
+			}
+			id := frame.Header().StreamID
+			if f, isUpdate := frame.(*http2.WindowUpdateFrame); isUpdate {
+				window <- *f
+			} else if id != 0 {
+				if replies[id] == nil {
+					replies[id] = &reply{}
+				}
+				if replies[id].take(frame, id) {
+					ended++
+				}
+			}
+		}
+	}()
+	windows := map[uint32]int{0: 65535}
+	for at := 0; at < len(whole); at += chunk {
+		part := whole[at:min(at+chunk, len(whole))]
+		for i := range uint32(calls) {
+			id := 2*i + 1
+			if at == 0 {
+				windows[id] = 65535
+			}
+			for windows[0] < len(part) || windows[id] < len(part) {
+				select {
+				case f := <-window:
+					windows[f.StreamID] += int(f.Increment)
+				case <-time.After(10 * time.Second):
+					t.Fatalf("no window for stream %d at %d: starved", id, at)
+				}
+			}
+			windows[0] -= len(part)
+			windows[id] -= len(part)
+			p.must(p.fr.WriteData(id, at+chunk >= len(whole), part))
+		}
+	}
+	<-done
+	for i := range uint32(calls) {
+		if diff := cmp.Diff(ok(strings.Repeat("x", int(i))), *replies[2*i+1]); diff != "" {
+			t.Errorf("reply on stream %d differs (-want +got):\n%s", 2*i+1, diff)
+		}
+	}
+}
+
+// Unfinished requests take no more memory than MaxBufferedBytes.
+func TestUnfinishedRequestsAreBounded(t *testing.T) {
+	_, addr := serve(t, fastgrpc.Options{MaxBufferedBytes: 100_000})
+	p := dial(t, addr)
+	for i := range uint32(11) {
+		p.headers(2*i+1, false, request(echo)...)
+		p.must(p.fr.WriteData(2*i+1, false, message(strings.Repeat("m", 10_000))[:9_900]))
+	}
+	if got := p.reply(21); got.Status != "8" {
+		t.Errorf("reply to the request that is too much = %v, want RESOURCE_EXHAUSTED", got)
+	}
+	p.must(p.fr.WriteData(1, true, []byte(strings.Repeat("m", 105))))
+	if got := p.reply(1); got.Status != "0" {
+		t.Errorf("reply to the first = %v, want ok", got)
+	}
+}
+
+// A header block that decodes to a thousand times its size is refused, and
+// costs less than it would to keep.
+func TestHeaderBomb(t *testing.T) {
+	_, addr := serve(t, fastgrpc.Options{})
+	p := dial(t, addr)
+	p.call(1, echo, "x", "x-bomb", strings.Repeat("b", 3_000))
+	if got := p.reply(1); got != ok("x") {
+		t.Fatalf("reply to the call that fills the table = %v", got)
+	}
+	bomb := make([]string, 0, 2*10_000)
+	for range 10_000 {
+		bomb = append(bomb, "x-bomb", strings.Repeat("b", 3_000)) // one byte each, by index
+	}
+	for id := uint32(3); id < 203; id += 2 {
+		p.call(id, echo, "x", bomb...)
+		if got := p.reply(id); got.HTTP != "431" || got.Status != "8" {
+			t.Fatalf("reply to the bomb = %v, want RESOURCE_EXHAUSTED", got)
+		}
+	}
+}
+
+func TestTooManyStreams(t *testing.T) {
+	_, addr := serve(t, fastgrpc.Options{MaxStreams: 10})
+	p := dial(t, addr)
+	for i := range uint32(11) {
+		p.headers(2*i+1, false, request(echo)...)
+	}
+	if got := p.reply(21); got.Reset != http2.ErrCodeRefusedStream {
+		t.Errorf("eleventh stream = %v, want REFUSED_STREAM", got)
+	}
+	p.must(p.fr.WriteData(21, true, message("x"))) // under way when it was reset
+	p.must(p.fr.WriteData(1, true, message("x")))
+	if got := p.reply(1); got != ok("x") {
+		t.Errorf("first stream = %v, want ok", got)
+	}
+}
+
+func TestTooManyConnections(t *testing.T) {
+	_, addr := serve(t, fastgrpc.Options{MaxConnections: 2})
+	for range 2 {
+		p := dial(t, addr)
+		p.call(1, echo, "x")
+		if got := p.reply(1); got != ok("x") {
+			t.Fatalf("reply = %v, want ok", got)
+		}
+	}
+	nc, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = nc.Close() }()
+	if _, err := nc.Read(make([]byte, 1)); err == nil || errors.Is(err, net.ErrClosed) {
+		t.Errorf("third connection got an answer, want it closed")
+	}
+}
