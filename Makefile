@@ -45,6 +45,10 @@ lint: $(STATICCHECK) ## gofmt, vet, staticcheck, tidy go.mod
 	go vet ./...
 	$(STATICCHECK) -checks all,-ST1003,-ST1016,-ST1020,-ST1021,-ST1022 ./...
 
+.PHONY: bench
+bench: build ## CPU, throughput and latency beside a server that only says OK (BENCH='-rounds 5 …')
+	go run ./internal/bench $(BENCH)
+
 .PHONY: vulncheck
 vulncheck: $(GOVULNCHECK) ## Known vulnerabilities (needs the Go vulnerability database)
 	@$(GOVULNCHECK) ./... >$(TOOLS)/vulncheck.txt 2>&1; status=$$?; \

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	rlcommonv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/common/ratelimit/v3"
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	rlsv3 "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+)
+
+// The two calls that are measured.
+const (
+	checkPath     = "/envoy.service.auth.v3.Authorization/Check"
+	ratelimitPath = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit"
+)
+
+// token is the credential of consumer i, of fixed length so that it can be
+// written over another in an encoded message.
+func token(i int) string {
+	return fmt.Sprintf("bench-token-%08d", i)
+}
+
+// patched is a request encoded once; each next writes another number into it.
+type patched struct {
+	encoded []byte
+	digits  int // where the eight digits stand
+	keys    int
+	random  *rand.Rand
+	refuses func(answer []byte) bool
+}
+
+func newPatched(m proto.Message, keys int, seed uint64, refuses func([]byte) bool) (*patched, error) {
+	encoded, err := proto.Marshal(m)
+	if err != nil {
+		return nil, err
+	}
+	const placeholder = "00000000"
+	at := bytes.Index(encoded, []byte(placeholder))
+	if at < 0 || bytes.Count(encoded, []byte(placeholder)) != 1 {
+		return nil, fmt.Errorf("the request must hold %q once", placeholder)
+	}
+	return &patched{encoded: encoded, digits: at, keys: keys, random: rand.New(rand.NewPCG(seed, 1)), refuses: refuses}, nil
+}
+
+func (p *patched) next() []byte {
+	var number [8]byte
+	text := strconv.AppendInt(number[:0], int64(p.random.IntN(p.keys)), 10)
+	digits := p.encoded[p.digits : p.digits+8]
+	copy(digits, "00000000")
+	copy(digits[8-len(text):], text)
+	return p.encoded
+}
+
+func (p *patched) refused(answer []byte) bool {
+	return p.refuses(answer)
+}
+
+// newCheck makes requests as Envoy sends them for a small GET with a token.
+func newCheck(keys int, seed uint64) (messages, error) {
+	return newPatched(&authv3.CheckRequest{Attributes: &authv3.AttributeContext{
+		Source:      &authv3.AttributeContext_Peer{Address: socket("10.1.2.3", 41234)},
+		Destination: &authv3.AttributeContext_Peer{Address: socket("10.9.8.7", 8443)},
+		Request: &authv3.AttributeContext_Request{Http: &authv3.AttributeContext_HttpRequest{
+			Id: "7d1f0a54d3e84d0c", Method: "GET", Path: "/v1/orders/42?page=2", Host: "api.example.com", Scheme: "https", Protocol: "HTTP/2", Size: -1,
+			Headers: map[string]string{
+				":authority": "api.example.com", ":method": "GET", ":path": "/v1/orders/42?page=2", ":scheme": "https",
+				"accept": "application/json", "authorization": "Bearer " + token(0), "user-agent": "orders-client/1.4 (linux)",
+				"x-envoy-internal": "true", "x-forwarded-proto": "https", "x-request-id": "5b2c1b3f-6a0e-4f6e-9d0a-3f1f7f4b9a11",
+			},
+		}},
+		MetadataContext: &corev3.Metadata{},
+	}}, keys, seed, func(answer []byte) bool {
+		// CheckResponse.status is field 1 and, unless its code is OK, not empty.
+		_, _, n := protowire.ConsumeTag(answer)
+		if n < 0 || answer[0] != 1<<3|byte(protowire.BytesType) {
+			return false
+		}
+		status, n := protowire.ConsumeBytes(answer[n:])
+		return n > 0 && len(status) > 0
+	})
+}
+
+func socket(address string, port uint32) *corev3.Address {
+	return &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
+		Address: address, PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: port},
+	}}}
+}
+
+// newRateLimit makes requests with one descriptor, user=u-N.
+func newRateLimit(keys int, seed uint64) (messages, error) {
+	return newPatched(&rlsv3.RateLimitRequest{
+		Domain: "bench",
+		Descriptors: []*rlcommonv3.RateLimitDescriptor{{Entries: []*rlcommonv3.RateLimitDescriptor_Entry{
+			{Key: "user", Value: "u-00000000"},
+		}}},
+	}, keys, seed, func(answer []byte) bool {
+		// RateLimitResponse.overall_code is field 1; 2 is OVER_LIMIT.
+		return len(answer) >= 2 && answer[0] == 1<<3|byte(protowire.VarintType) && answer[1] == byte(rlsv3.RateLimitResponse_OVER_LIMIT)
+	})
+}

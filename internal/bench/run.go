@@ -1,0 +1,127 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"time"
+)
+
+// run measures the whole plan. Servers of one case run side by side and are
+// driven in turn, so that a machine whose speed drifts slows all of them.
+func (p plan) run(w io.Writer) error {
+	dir, err := os.MkdirTemp("", "tollgate-bench-")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	for _, consumers := range p.consumers {
+		for _, mix := range p.mixes {
+			if err := p.runCase(w, dir, consumers, mix); err != nil {
+				return fmt.Errorf("%d consumers, %s: %w", consumers, mix, err)
+			}
+		}
+	}
+	return nil
+}
+
+func (p plan) runCase(w io.Writer, dir string, consumers int, mix string) error {
+	targets := map[string]string{}
+	processes := map[string]*process{}
+	defer func() {
+		for _, p := range processes {
+			p.stop()
+		}
+	}()
+	for _, name := range p.servers {
+		s, err := p.newServer(name, dir, consumers, mix)
+		if err != nil {
+			return err
+		}
+		if processes[name], err = start(s.ready, s.command...); err != nil {
+			return err
+		}
+		targets[name] = s.target
+	}
+	for _, api := range p.apis {
+		for _, l := range p.loads() {
+			rounds := map[string][]figures{}
+			for range p.rounds {
+				for _, name := range p.servers {
+					f, err := measure(processes[name], targets[name], api, l, consumers)
+					if err != nil {
+						return fmt.Errorf("%s: %w", name, err)
+					}
+					rounds[name] = append(rounds[name], f)
+				}
+			}
+			title := fmt.Sprintf("%s, %d consumers, %s, %s", api, consumers, mix, l)
+			if err := report(w, title, p.servers, rounds); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// measure drives one server once.
+func measure(server *process, target, api string, l load, consumers int) (figures, error) {
+	path, requests := checkPath, newCheck
+	if api == "ratelimit" {
+		path, requests = ratelimitPath, newRateLimit
+	}
+	sources := make([]messages, max(1, l.Connections))
+	for i := range sources {
+		var err error
+		if sources[i], err = requests(consumers, uint64(time.Now().UnixNano())+uint64(i)); err != nil {
+			return figures{}, err
+		}
+	}
+	var used []usage
+	var usageErr error
+	r, err := drive(target, path, l, func(i int) messages { return sources[i] }, func() {
+		u, err := server.usage()
+		used, usageErr = append(used, u), err
+	})
+	if err != nil {
+		return figures{}, err
+	}
+	if usageErr != nil {
+		return figures{}, usageErr
+	}
+	if r.Answered == 0 {
+		return figures{}, fmt.Errorf("no answer in %s", l.Run)
+	}
+	quantile := func(q float64) time.Duration {
+		return time.Duration(r.Latency.ValueAtQuantile(q)) * time.Microsecond
+	}
+	return figures{
+		cpu:  (used[1].CPU - used[0].CPU) / time.Duration(r.Answered),
+		rate: float64(r.Answered) / r.Elapsed.Seconds(),
+		p50:  quantile(50), p99: quantile(99),
+		refused: float64(r.Refused) / float64(r.Answered), failed: r.Failed,
+		resident: used[1].Resident,
+	}, nil
+}
+
+// server is how to start one and where to reach it.
+type server struct {
+	command []string
+	target  string // what is measured
+	ready   string // what listens once it is ready
+}
+
+func (p plan) newServer(name, dir string, consumers int, mix string) (server, error) {
+	address, err := freeAddress()
+	if err != nil {
+		return server{}, err
+	}
+	switch name {
+	case "floor":
+		self, err := os.Executable()
+		return server{command: []string{self, "floor", address}, target: address, ready: address}, err
+	case "tollgate":
+		return p.newTollgate(dir, address, consumers, mix)
+	}
+	return server{}, fmt.Errorf("unknown server %q: want floor or tollgate", name)
+}

@@ -1,0 +1,113 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/tollgate-dev/tollgate/descriptors/consumers"
+	"github.com/tollgate-dev/tollgate/descriptors/consumers/embedded"
+	"github.com/tollgate-dev/tollgate/limits"
+)
+
+// limitsOf is what a consumer, and a descriptor, may do in a mix.
+var limitsOf = map[string]struct{ consumer, rule string }{
+	"admitted": {"1000000/s", "{unit: hour, requests_per_unit: 1000000000}"},
+	"refused":  {"1/h", "{unit: hour, requests_per_unit: 1}"},
+}
+
+const configuration = `listen: {grpc: "%s", http: "%s"}
+limits: {warm_up: {grace: 0s, ramp: 0s}, cache: {size: %d}}
+rules: {files: [rules.yaml]}
+telemetry: {log: {level: warn}}
+`
+
+const ruleFile = `domain: bench
+descriptors:
+  - key: user
+    rate_limit: %s
+`
+
+// newTollgate prepares a data directory and the configuration of a case.
+func (p plan) newTollgate(dir, address string, count int, mix string) (server, error) {
+	limit, ok := limitsOf[mix]
+	if !ok {
+		return server{}, fmt.Errorf("unknown mix %q: want admitted or refused", mix)
+	}
+	dir = filepath.Join(dir, fmt.Sprintf("%s-%d", mix, count))
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return server{}, err
+	}
+	if err := fill(filepath.Join(dir, "tollgate.db"), count, limit.consumer); err != nil {
+		return server{}, err
+	}
+	http, err := freeAddress()
+	if err != nil {
+		return server{}, err
+	}
+	config := filepath.Join(dir, "tollgate.yaml")
+	err = errors.Join(
+		os.WriteFile(config, fmt.Appendf(nil, configuration, address, http, count+1), 0o600),
+		os.WriteFile(filepath.Join(dir, "rules.yaml"), fmt.Appendf(nil, ruleFile, limit.rule), 0o600),
+	)
+	command := []string{p.tollgate, "serve", "--config", config, "--data-dir", dir}
+	return server{command: command, target: address, ready: address}, err
+}
+
+// fill makes an embedded store of consumers with a token and a limit each.
+func fill(path string, count int, limit string) error {
+	l, err := consumers.ParseLimit(limit)
+	if err != nil {
+		return err
+	}
+	registry := consumers.NewRegistry(consumers.RegistryOptions{})
+	db, err := embedded.Open(path, embedded.Options{Clock: limits.NewClock()})
+	if err != nil {
+		return err
+	}
+	store, err := db.Consumers(registry, nil)
+	if err != nil {
+		return errors.Join(err, db.Close())
+	}
+	// Many at once, since those share an fsync.
+	numbers := make(chan int)
+	errs := make(chan error, 1)
+	var wg sync.WaitGroup
+	for range 2000 {
+		wg.Go(func() {
+			for i := range numbers {
+				_, err := store.Put(context.Background(), consumers.Consumer{
+					ID:     fmt.Sprintf("consumer-%08d", i),
+					Limits: consumers.Limits{*l},
+					Tokens: []consumers.Token{{ID: "bench", Hash: consumers.HashOf(token(i))}},
+				}, consumers.IfAbsent)
+				if err != nil {
+					select {
+					case errs <- err:
+					default:
+					}
+				}
+			}
+		})
+	}
+	for i := range count {
+		numbers <- i
+	}
+	close(numbers)
+	wg.Wait()
+	close(errs)
+	return errors.Join(<-errs, db.Close())
+}
+
+// freeAddress returns a loopback address that nobody listens on.
+func freeAddress() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
+}
