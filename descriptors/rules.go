@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/tollgate-dev/tollgate/limits"
 )
@@ -26,6 +27,19 @@ func (r *Rules) Len() int {
 		n += len(d.rules)
 	}
 	return n
+}
+
+// MaxWait returns the longest time that a rule may hold a request.
+func (r *Rules) MaxWait() time.Duration {
+	var longest time.Duration
+	for _, d := range r.domains {
+		for _, rule := range d.rules {
+			if rule.Spec != nil {
+				longest = max(longest, rule.Spec.Limit().MaxWait)
+			}
+		}
+	}
+	return longest
 }
 
 // Domain is the rules of one domain, immutable.

@@ -1,3 +1,123 @@
+// Tollgate answers Envoy's question whether a request may pass: it finds the
+// consumer's token in the request and takes from that token's limits.
+//
+// Run `tollgate help` for the commands. main only parses and exits; each verb
+// is a file of its own.
 package main
 
-func main() {}
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tollgate-dev/tollgate/descriptors/yamlfile"
+)
+
+// version is set by the build.
+var version = "devel"
+
+func main() {
+	os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// Exit codes.
+const (
+	exitOK     = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+// run is the whole program; it returns the exit code.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	root := newRoot()
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	started := false // cobra reports what is wrong with a command line before this
+	root.PersistentPreRun = func(*cobra.Command, []string) { started = true }
+	cmd, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		return exitOK
+	}
+	report(stderr, err)
+	var usage usageError
+	if started && !errors.As(err, &usage) {
+		return exitFailed
+	}
+	fmt.Fprintf(stderr, "tollgate: see `%s --help`\n", cmd.CommandPath())
+	return exitUsage
+}
+
+// report writes one line for each problem. Those of files begin with their
+// place, so that editors and people can jump to it.
+func report(w io.Writer, err error) {
+	var ps yamlfile.Problems
+	if errors.As(err, &ps) {
+		for _, p := range ps {
+			fmt.Fprintln(w, p.Error())
+		}
+		return
+	}
+	for line := range strings.Lines(err.Error()) {
+		fmt.Fprintf(w, "tollgate: %s\n", strings.TrimRight(line, "\n"))
+	}
+}
+
+// usageError is a wrong command line that only the command itself could see.
+type usageError struct{ error }
+
+func usagef(format string, args ...any) error {
+	return usageError{fmt.Errorf(format, args...)}
+}
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "tollgate",
+		Short: "Rate limits per consumer token, for APIs behind Envoy",
+		Long: `Tollgate is asked by Envoy whether a request may pass. It finds the consumer
+token in the request, takes from that token's limits, and answers: admit, 401,
+403 or 429. No application changes.`,
+		Example: `  tollgate demo                       # see it throttle, with a real Envoy
+  tollgate serve                      # run the server
+  tollgate consumer set billing --limit 100/s
+  tollgate token issue billing prod   # prints the token, once
+  tollgate envoy fused > envoy.yaml   # an Envoy that asks Tollgate`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return cmd.Help()
+			}
+			return unknown(cmd, args[0])
+		},
+	}
+	root.AddCommand(newServe(), newCheck(), newDemo(), newEnvoy(),
+		newConsumer(), newToken(), newSettings(), newVersion())
+	return root
+}
+
+// group makes a command that only holds others.
+func group(use, short, example string, subcommands ...*cobra.Command) *cobra.Command {
+	g := &cobra.Command{Use: use, Short: short, Example: example, RunE: func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return usagef("%s: want one of its commands", cmd.CommandPath())
+		}
+		return unknown(cmd, args[0])
+	}}
+	g.AddCommand(subcommands...)
+	return g
+}
+
+func unknown(cmd *cobra.Command, name string) error {
+	cmd.SuggestionsMinimumDistance = 2
+	if near := cmd.SuggestionsFor(name); len(near) > 0 {
+		return usagef("unknown command %q: did you mean %q?", name, near[0])
+	}
+	return usagef("unknown command %q", name)
+}

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/tollgate-dev/tollgate/descriptors/consumers"
 	"github.com/tollgate-dev/tollgate/extauthz"
 	"github.com/tollgate-dev/tollgate/limits"
 )
@@ -23,16 +24,10 @@ type Config struct {
 
 // Listen says where Tollgate listens. A change of it needs a restart.
 type Listen struct {
-	GRPC  Address       // grpc: HOST:PORT or unix:PATH, asked by Envoy
-	HTTP  Address       // http: HOST:PORT; health, metrics, admin API
+	GRPC  string        // grpc: HOST:PORT or unix:PATH, asked by Envoy
+	HTTP  string        // http: HOST:PORT; health, metrics, admin API
 	TLS   *TLS          // tls of the gRPC port; nil: plaintext
 	Drain time.Duration // drain: how long decisions go on after SIGTERM
-}
-
-// Address is where to listen, as package net spells it.
-type Address struct {
-	Network string // tcp or unix
-	Addr    string // HOST:PORT, or the socket's path
 }
 
 // TLS is the gRPC port's certificate and, with a client CA, whom it lets in.
@@ -59,7 +54,7 @@ type Consumers struct {
 
 // Limits are the defaults of all consumers and the bounds of what is kept.
 type Limits struct {
-	Default *limits.Limit       // default: of consumers that name no limit; nil: unlimited
+	Default consumers.Limits    // default: of consumers that name no limit; empty: unlimited
 	WarmUp  limits.WarmUp       // warm_up: grace, ramp, grace_limit
 	Cache   limits.TableOptions // cache: size, idle
 }
@@ -89,8 +84,8 @@ const (
 func Default() Config {
 	return Config{
 		Listen: Listen{
-			GRPC:  Address{"tcp", "127.0.0.1:8081"},
-			HTTP:  Address{"tcp", "127.0.0.1:8080"},
+			GRPC:  "127.0.0.1:8081",
+			HTTP:  "127.0.0.1:8080",
 			Drain: 5 * time.Second,
 		},
 		Policy: extauthz.Policy{
@@ -100,7 +95,7 @@ func Default() Config {
 		},
 		Consumers: Consumers{Source: SourceEmbedded},
 		Limits: Limits{
-			Default: &limits.Limit{Kind: limits.Rate, N: 20, Period: time.Second},
+			Default: consumers.Limits{{Limit: limits.Limit{Kind: limits.Rate, N: 20, Period: time.Second}}},
 			WarmUp:  limits.WarmUp{Grace: time.Second, Ramp: time.Second},
 			Cache:   limits.TableOptions{Size: 100_000, Idle: time.Hour},
 		},

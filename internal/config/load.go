@@ -12,9 +12,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/tollgate-dev/tollgate/descriptors"
 	"github.com/tollgate-dev/tollgate/descriptors/consumers"
+	"github.com/tollgate-dev/tollgate/descriptors/consumers/file"
 	"github.com/tollgate-dev/tollgate/descriptors/yamlfile"
 )
 
@@ -28,6 +30,26 @@ type Loaded struct {
 	Consumers *consumers.Set // of source file; else nil
 	Rules     *descriptors.Rules
 	Warnings  yamlfile.Problems // what works but should be changed
+}
+
+// MaxWait returns the longest time that a limit may hold a request. Consumers
+// of the embedded store are not in it.
+func (l *Loaded) MaxWait() time.Duration {
+	longest := l.Rules.MaxWait()
+	wait := func(ls consumers.Limits) {
+		for _, limit := range ls {
+			longest = max(longest, limit.MaxWait)
+		}
+	}
+	if l.Consumers != nil {
+		for _, p := range l.Consumers.Plans {
+			wait(p.Limits)
+		}
+		for _, c := range l.Consumers.Consumers {
+			wait(c.Limits)
+		}
+	}
+	return longest
 }
 
 // Sources is what a configuration was read from, whether or not it was any good.
@@ -132,7 +154,7 @@ func (l *loader) consumers() *consumers.Set {
 	if !ok {
 		return nil
 	}
-	set, warnings, err := readConsumers(c.File, data, l.lookup)
+	set, warnings, err := file.Parse(c.File, data, yamlfile.Options{Lookup: l.lookup})
 	l.add(c.File, err)
 	l.warnings = append(l.warnings, warnings...)
 	known := func(c consumers.Consumer) bool { return c.ID == l.r.c.Policy.Anonymous }

@@ -2,6 +2,7 @@ package config
 
 import (
 	"crypto/sha256"
+	"fmt"
 	"log/slog"
 	"net"
 	"path/filepath"
@@ -9,9 +10,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tollgate-dev/tollgate/descriptors/consumers"
 	"github.com/tollgate-dev/tollgate/descriptors/yamlfile"
 	"github.com/tollgate-dev/tollgate/extauthz"
-	"github.com/tollgate-dev/tollgate/limits"
 )
 
 // reader fills a Config from a document; problems stay in the document.
@@ -65,7 +66,7 @@ func (r *reader) listen(n yamlfile.Node) {
 	each(n, map[string]func(yamlfile.Node){
 		"grpc": func(n yamlfile.Node) { r.c.Listen.GRPC = r.address(n) },
 		"http": func(n yamlfile.Node) {
-			if r.c.Listen.HTTP = r.address(n); r.c.Listen.HTTP.Network == "unix" {
+			if r.c.Listen.HTTP = r.address(n); strings.HasPrefix(r.c.Listen.HTTP, "unix:") {
 				n.Errorf("want HOST:PORT: only grpc may be a socket")
 			}
 		},
@@ -75,21 +76,23 @@ func (r *reader) listen(n yamlfile.Node) {
 	})
 }
 
-func (r *reader) address(n yamlfile.Node) Address {
+// address reads HOST:PORT or unix:PATH; the path is relative to the file.
+func (r *reader) address(n yamlfile.Node) string {
 	s := n.String()
 	if path, ok := strings.CutPrefix(s, "unix:"); ok {
 		if path == "" {
 			n.Errorf("%q: want unix:PATH", s)
-		} else if !filepath.IsAbs(path) {
+		}
+		if !filepath.IsAbs(path) {
 			path = filepath.Join(r.dir, path)
 		}
-		return Address{"unix", path}
+		return "unix:" + path
 	}
 	_, port, err := net.SplitHostPort(s)
 	if _, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil {
 		n.Errorf("%q: want HOST:PORT or unix:PATH", s)
 	}
-	return Address{"tcp", s}
+	return s
 }
 
 func (r *reader) readTLS(n yamlfile.Node) {
@@ -165,13 +168,7 @@ func (r *reader) limits(n yamlfile.Node) {
 				l.Default = d
 			}
 		},
-		"warm_up": func(n yamlfile.Node) {
-			each(n, map[string]func(yamlfile.Node){
-				"grace":       func(n yamlfile.Node) { l.WarmUp.Grace = n.Duration() },
-				"ramp":        func(n yamlfile.Node) { l.WarmUp.Ramp = n.Duration() },
-				"grace_limit": func(n yamlfile.Node) { l.WarmUp.GraceLimit = n.Int(1, limits.MaxN) },
-			})
-		},
+		"warm_up": func(n yamlfile.Node) { l.WarmUp = consumers.ReadWarmUp(n, l.WarmUp) },
 		"cache": func(n yamlfile.Node) {
 			each(n, map[string]func(yamlfile.Node){
 				"size": func(n yamlfile.Node) { l.Cache.Size = int(n.Int(1, 100_000_000)) },
@@ -182,18 +179,26 @@ func (r *reader) limits(n yamlfile.Node) {
 }
 
 // ParseDefault reads limits.default: a rate such as 20/s, or none.
-func ParseDefault(s string) (*limits.Limit, error) {
-	if s == "none" {
-		return nil, nil
+func ParseDefault(s string) (consumers.Limits, error) {
+	l, err := consumers.ParseLimit(s)
+	if err != nil || l == nil {
+		return consumers.Limits{}, err
 	}
-	count, period, err := limits.ParseRate(s)
-	if err != nil {
-		return nil, err
-	}
-	l := &limits.Limit{Kind: limits.Rate, N: count, Period: period}
-	_, err = limits.Compile(*l)
-	return l, err
+	return consumers.Limits{*l}, nil
 }
+
+// ParseMode reads limits.mode.
+func ParseMode(s string) (extauthz.Mode, error) {
+	for _, m := range modes {
+		if m.word == s {
+			return m.value, nil
+		}
+	}
+	return 0, fmt.Errorf("%q: want one of enforce, shadow, off", s)
+}
+
+// ModeWord returns the word for a mode.
+func ModeWord(m extauthz.Mode) string { return modes[m].word }
 
 func (r *reader) rules(n yamlfile.Node) {
 	each(n, map[string]func(yamlfile.Node){
@@ -229,7 +234,11 @@ func (r *reader) telemetry(n yamlfile.Node) {
 // positive reads a duration that is not 0.
 func positive(n yamlfile.Node) time.Duration {
 	d := n.Duration()
-	if s, ok := n.Scalar(); ok && d == 0 && strings.Trim(s, "0smh") == "" {
+	if d != 0 || n.IsMap() || n.IsList() {
+		return d
+	}
+	s := n.String()
+	if zero, err := time.ParseDuration(s); err == nil && zero == 0 {
 		n.Errorf("%q: want more than 0", s)
 	}
 	return d

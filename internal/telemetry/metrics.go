@@ -30,33 +30,27 @@ type Live struct {
 // Metrics are the metrics of one Tollgate. Safe for concurrent use.
 type Metrics struct {
 	decisions *prometheus.CounterVec
-	series    atomic.Pointer[map[series]prometheus.Counter] // copied on write
-	mu        sync.Mutex                                    // serializes writes of series
-
-	seconds *prometheus.HistogramVec
-	timers  map[timer]prometheus.Observer // every one there is
+	seconds   *prometheus.HistogramVec
+	series    atomic.Pointer[map[labels]series] // copied on write
+	mu        sync.Mutex                        // serializes writes of series
 
 	reloaded     prometheus.Gauge
 	reloadedLast prometheus.Gauge
 }
 
-// series is the label values of tollgate_decisions_total.
-type series struct {
-	api, outcome, domain, rule string
-}
-
-type timer struct {
+// labels are the label values of tollgate_decisions_total.
+type labels struct {
 	api     string
 	outcome extauthz.Outcome
+	domain  string
+	rule    string
 }
 
-var (
-	apis     = []string{"ext_authz", "ratelimit", "quota"}
-	outcomes = []extauthz.Outcome{
-		extauthz.Admitted, extauthz.Throttled, extauthz.Unauthenticated,
-		extauthz.Forbidden, extauthz.Shadowed, extauthz.Failed,
-	}
-)
+// series is where decisions with the same labels are counted.
+type series struct {
+	count   prometheus.Counter
+	seconds prometheus.Observer
+}
 
 // NewMetrics registers Tollgate's metrics, and those of the Go runtime and the
 // process, with reg. It panics if they are registered there already.
@@ -79,14 +73,8 @@ func NewMetrics(reg prometheus.Registerer, b Build, live Live, top *Top) *Metric
 			Name: "config_last_reload_success_timestamp_seconds",
 			Help: "When a configuration was last put in force, in seconds since the Unix epoch.",
 		}),
-		timers: map[timer]prometheus.Observer{},
 	}
-	m.series.Store(&map[series]prometheus.Counter{})
-	for _, api := range apis {
-		for _, outcome := range outcomes {
-			m.timers[timer{api, outcome}] = m.seconds.WithLabelValues(api, string(outcome))
-		}
-	}
+	m.series.Store(&map[labels]series{})
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name:        "build_info",
 		Help:        "Always 1; the labels say which build runs.",
@@ -120,27 +108,31 @@ func (m *Metrics) Reloaded(at time.Time, err error) {
 }
 
 func (m *Metrics) count(e *extauthz.Event) {
-	key := series{e.API, string(e.Outcome), e.Domain, e.Rule}
-	c, ok := (*m.series.Load())[key]
+	l := labels{e.API, e.Outcome, e.Domain, e.Rule}
+	found, ok := (*m.series.Load())[l]
 	if !ok {
-		c = m.addSeries(key)
+		found = m.add(l)
 	}
-	c.Inc()
-	if t, ok := m.timers[timer{e.API, e.Outcome}]; ok {
-		t.Observe(e.Took.Seconds())
-	}
+	found.count.Inc()
+	found.seconds.Observe(e.Took.Seconds())
 }
 
-func (m *Metrics) addSeries(key series) prometheus.Counter {
+func (m *Metrics) add(l labels) series {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	have := *m.series.Load()
 	if len(have) >= maxSeries {
-		return m.decisions.WithLabelValues(key.api, key.outcome, "other", "other")
+		l.domain, l.rule = "other", "other"
 	}
-	c := m.decisions.WithLabelValues(key.api, key.outcome, key.domain, key.rule)
+	if s, ok := have[l]; ok {
+		return s
+	}
+	s := series{
+		count:   m.decisions.WithLabelValues(l.api, string(l.outcome), l.domain, l.rule),
+		seconds: m.seconds.WithLabelValues(l.api, string(l.outcome)),
+	}
 	more := maps.Clone(have)
-	more[key] = c
+	more[l] = s
 	m.series.Store(&more)
-	return c
+	return s
 }

@@ -3,11 +3,11 @@ package telemetry
 import (
 	"context"
 	"log/slog"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/tollgate-dev/tollgate/descriptors/consumers"
 	"github.com/tollgate-dev/tollgate/extauthz"
 	"github.com/tollgate-dev/tollgate/limits"
 )
@@ -96,11 +96,11 @@ func (r *refusals) flush(interval time.Duration) {
 	r.mu.Unlock()
 	for _, s := range sums {
 		r.log.LogAttrs(context.Background(), slog.LevelInfo, "more requests refused",
-			append(s.attrs(), slog.Int64("count", s.n), slog.Duration("interval", interval))...)
+			append(s.attrs(), slog.Int64("count", s.n), slog.String("interval", interval.String()))...)
 	}
 	if others > 0 {
 		r.log.LogAttrs(context.Background(), slog.LevelInfo, "requests of further consumers refused",
-			slog.Int64("count", others), slog.Duration("interval", interval))
+			slog.Int64("count", others), slog.String("interval", interval.String()))
 	}
 }
 
@@ -128,8 +128,5 @@ func rate(e *extauthz.Event) string {
 		return ""
 	}
 	l := e.Limit.Limit()
-	if l.Kind == limits.Quota {
-		return strconv.FormatInt(l.N, 10) + "/" + string(l.Calendar)
-	}
-	return strconv.FormatInt(l.N, 10) + "/" + l.Period.String()
+	return consumers.Limit{Limit: limits.Limit{Kind: l.Kind, N: l.N, Period: l.Period, Calendar: l.Calendar}}.String()
 }

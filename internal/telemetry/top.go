@@ -14,6 +14,12 @@ import (
 
 const topShards = 64
 
+// outcomes are all that a decision can come to.
+var outcomes = [...]extauthz.Outcome{
+	extauthz.Admitted, extauthz.Throttled, extauthz.Unauthenticated,
+	extauthz.Forbidden, extauthz.Shadowed, extauthz.Failed,
+}
+
 // Top counts the decisions of the busiest consumers in bounded memory. It is
 // exact for those it tracks, from the moment it began to: it follows Misra and
 // Gries, so that whoever makes more than one in capacity of the requests is
@@ -36,8 +42,8 @@ type topShard struct {
 // counts are one consumer's decisions. Its weight is its requests since it was
 // tracked, halved by each Decay, plus the floor at that time.
 type counts struct {
-	by     [6]atomic.Uint64 // as outcomes
-	passed uint64           // requests that weigh no more; guarded by the shard's mu
+	by     [len(outcomes)]atomic.Uint64
+	passed uint64 // requests that weigh no more; guarded by the shard's mu
 	start  uint64
 }
 
@@ -78,7 +84,7 @@ func (t *Top) count(e *extauthz.Event) {
 	if e.Consumer == "" {
 		return
 	}
-	i := slices.Index(outcomes, e.Outcome)
+	i := slices.Index(outcomes[:], e.Outcome)
 	if i < 0 {
 		return
 	}

@@ -1,0 +1,231 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tollgate-dev/tollgate/descriptors/consumers"
+	"github.com/tollgate-dev/tollgate/internal/admin"
+)
+
+func newConsumer() *cobra.Command {
+	cmd := group("consumer", "List, show, set and remove consumers", "  tollgate consumer set billing --limit 100/s")
+	r := remoteFlags(cmd)
+	cmd.AddCommand(newConsumerList(r), newConsumerShow(r), newConsumerSet(r), newConsumerRemove(r))
+	return cmd
+}
+
+func newConsumerList(r *remote) *cobra.Command {
+	return &cobra.Command{
+		Use:     "list",
+		Short:   "List every consumer",
+		Example: "  tollgate consumer list --output json",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := r.ready(); err != nil {
+				return err
+			}
+			all, err := r.Consumers(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return r.print(cmd, admin.ConsumerPage{Consumers: append([]admin.Consumer{}, all...)}, table(all))
+		},
+	}
+}
+
+func newConsumerShow(r *remote) *cobra.Command {
+	return &cobra.Command{
+		Use:     "show ID",
+		Short:   "Show one consumer",
+		Example: "  tollgate consumer show billing",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := r.ready(); err != nil {
+				return err
+			}
+			c, _, err := r.Consumer(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			return r.print(cmd, c, table([]admin.Consumer{c}))
+		},
+	}
+}
+
+func table(all []admin.Consumer) [][]string {
+	rows := [][]string{{"ID", "PLAN", "LIMITS", "LABELS", "STATE"}}
+	for _, c := range all {
+		state := "enabled"
+		if c.Disabled {
+			state = "disabled"
+		}
+		var labels []string
+		for _, k := range slices.Sorted(maps.Keys(c.Labels)) {
+			labels = append(labels, k+"="+c.Labels[k])
+		}
+		rows = append(rows, []string{c.ID, orDash(c.Plan), limitsText(c), orDash(strings.Join(labels, ",")), state})
+	}
+	return rows
+}
+
+func limitsText(c admin.Consumer) string {
+	switch {
+	case c.Limits.Unlimited():
+		return "none"
+	case len(c.Limits) == 0 && c.Plan != "":
+		return "(the plan's)"
+	case len(c.Limits) == 0:
+		return "(default)"
+	}
+	var texts []string
+	for _, l := range c.Limits {
+		texts = append(texts, l.String())
+	}
+	return strings.Join(texts, "; ")
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+// consumerFlags are what `consumer set` can change.
+type consumerFlags struct {
+	limit, plan string
+	labels      []string
+	disabled    bool
+}
+
+func newConsumerSet(r *remote) *cobra.Command {
+	var f consumerFlags
+	cmd := &cobra.Command{
+		Use:   "set ID",
+		Short: "Add a consumer or change one",
+		Long: `Set adds a consumer, or changes what is named and leaves the rest as it is.
+The change is in force when the command returns.`,
+		Example: `  tollgate consumer set billing --limit 100/s --label team=payments
+  tollgate consumer set billing --disabled`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := r.ready(); err != nil {
+				return err
+			}
+			return r.set(cmd, args[0], f)
+		},
+	}
+	cmd.Flags().StringVar(&f.limit, "limit", "", "a `rate` such as 100/s; none: unlimited; default: the plan's, or the default")
+	cmd.Flags().StringVar(&f.plan, "plan", "", "the plan; empty: none")
+	cmd.Flags().StringArrayVar(&f.labels, "label", nil, "`KEY=VALUE`, may be repeated; KEY= removes the label")
+	cmd.Flags().BoolVar(&f.disabled, "disabled", false, "refuse the consumer with 403; --disabled=false enables it again")
+	return cmd
+}
+
+// attempts is how often set reads a consumer anew that others change as well.
+const attempts = 5
+
+func (r *remote) set(cmd *cobra.Command, id string, f consumerFlags) error {
+	if err := consumers.CheckID(id); err != nil {
+		return usageError{err}
+	}
+	for try := 1; ; try++ {
+		c, etag, err := r.Consumer(cmd.Context(), id)
+		var p *admin.Problem
+		if errors.As(err, &p) && p.Status == http.StatusNotFound {
+			c, etag, err = admin.Consumer{ID: id}, "", nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := f.apply(cmd, &c); err != nil {
+			return err
+		}
+		err = r.PutConsumer(cmd.Context(), c, etag)
+		if errors.As(err, &p) && p.Status == http.StatusConflict && try < attempts {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		return r.done(cmd, "consumer %s: %s", id, limitsText(c))
+	}
+}
+
+// apply changes what flags name.
+func (f *consumerFlags) apply(cmd *cobra.Command, c *admin.Consumer) error {
+	flags := cmd.Flags()
+	if flags.Changed("limit") {
+		ls, err := parseLimits(f.limit)
+		if err != nil {
+			return usagef("--limit %q: %w", f.limit, err)
+		}
+		c.Limits = ls
+	}
+	if flags.Changed("plan") {
+		c.Plan = f.plan
+	}
+	if flags.Changed("disabled") {
+		c.Disabled = f.disabled
+	}
+	for _, label := range f.labels {
+		key, value, ok := strings.Cut(label, "=")
+		switch {
+		case !ok || key == "":
+			return usagef("--label %q: want KEY=VALUE", label)
+		case value == "":
+			delete(c.Labels, key)
+		default:
+			if c.Labels == nil {
+				c.Labels = map[string]string{}
+			}
+			c.Labels[key] = value
+		}
+	}
+	return nil
+}
+
+func parseLimits(s string) (consumers.Limits, error) {
+	if s == "default" {
+		return nil, nil
+	}
+	l, err := consumers.ParseLimit(s)
+	switch {
+	case err != nil:
+		return nil, err
+	case l == nil:
+		return consumers.Limits{}, nil
+	}
+	return consumers.Limits{*l}, nil
+}
+
+func newConsumerRemove(r *remote) *cobra.Command {
+	var yes bool
+	cmd := &cobra.Command{
+		Use:     "remove ID",
+		Short:   "Remove a consumer and all its tokens",
+		Example: "  tollgate consumer remove billing --yes",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := r.ready(); err != nil {
+				return err
+			}
+			if err := confirm(cmd, yes, fmt.Sprintf("Remove consumer %s and all its tokens?", args[0])); err != nil {
+				return err
+			}
+			if err := r.RemoveConsumer(cmd.Context(), args[0]); err != nil {
+				return err
+			}
+			return r.done(cmd, "removed consumer %s", args[0])
+		},
+	}
+	yesFlag(cmd, &yes)
+	return cmd
+}

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	envoyconfig "github.com/tollgate-dev/tollgate/envoy/config"
+	"github.com/tollgate-dev/tollgate/internal/config"
+)
+
+func newEnvoy() *cobra.Command {
+	var o envoyconfig.Options
+	var format, path string
+	var tls envoyconfig.TLS
+	cmd := &cobra.Command{
+		Use:   "envoy MODE",
+		Short: "Print Envoy configuration that asks Tollgate",
+		Long: `Envoy prints configuration that works as it is. MODE is one of
+  fused      one ext_authz call authenticates and limits
+  two-phase  ext_authz authenticates, then the ratelimit filter asks for limits
+  ratelimit  the rate limit service alone`,
+		Example: `  tollgate envoy fused --upstream 127.0.0.1:8000 > envoy.yaml && envoy -c envoy.yaml
+  tollgate envoy two-phase --format filters --config tollgate.yaml`,
+		Args:      cobra.ExactArgs(1),
+		ValidArgs: words(envoyconfig.Modes()),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.Mode, o.Format = envoyconfig.Mode(args[0]), envoyconfig.Format(format)
+			if tls != (envoyconfig.TLS{}) {
+				o.TLS = &tls
+			}
+			if path != "" {
+				if err := fit(&o, path); err != nil {
+					return err
+				}
+			}
+			var out strings.Builder // nothing is printed of what is wrong
+			if err := envoyconfig.Print(&out, o); err != nil {
+				return usageError{err}
+			}
+			_, err := fmt.Fprint(cmd.OutOrStdout(), out.String())
+			return err
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&path, "config", "", "Tollgate's configuration `file`: timeouts and addresses fit it")
+	f.StringVar(&format, "format", "bootstrap", strings.Join(words(envoyconfig.Formats()), " or "))
+	f.StringVar(&o.Listen, "listen", "", "where Envoy listens (default 127.0.0.1:10000)")
+	f.StringVar(&o.Admin, "admin", "", "Envoy's admin interface (default 127.0.0.1:9901)")
+	f.StringVar(&o.Upstream, "upstream", "", "the API's `HOST:PORT` (default 127.0.0.1:8000)")
+	f.StringArrayVar(&o.Tollgate, "tollgate", nil, "Tollgate's `HOST:PORT` or unix:PATH, may be repeated (default 127.0.0.1:8081)")
+	f.DurationVar(&o.Timeout, "timeout", 0, "how long Envoy waits for a decision (default: above the longest max_wait)")
+	f.BoolVar(&o.FailOpen, "fail-open", false, "let requests through when no decision can be had")
+	f.StringVar(&tls.CA, "tls-ca", "", "the `file` with the authority of Tollgate's certificate, on Envoy's machine")
+	f.StringVar(&tls.ServerName, "tls-name", "", "the `name` or spiffe:// identity in Tollgate's certificate")
+	f.StringVar(&tls.Cert, "tls-cert", "", "the `file` with Envoy's own certificate, for mTLS")
+	f.StringVar(&tls.Key, "tls-key", "", "the `file` with its key")
+	return cmd
+}
+
+// fit takes over what Tollgate's own configuration says.
+func fit(o *envoyconfig.Options, path string) error {
+	loaded, _, err := config.Load(path, os.LookupEnv)
+	if err != nil {
+		return err
+	}
+	o.MaxWait = loaded.MaxWait()
+	policy, listen := loaded.Config.Policy, loaded.Config.Listen
+	o.Domain, o.Credentials, o.KeepCredentials = policy.Domain, policy.Credentials, !policy.Strip
+	if listen.TLS != nil && o.TLS == nil {
+		return usagef("%s: the gRPC port uses TLS: say with --tls-ca and --tls-name how Envoy checks it", path)
+	}
+	if len(o.Tollgate) == 0 {
+		o.Tollgate = []string{reachable(listen.GRPC)}
+	}
+	return nil
+}
+
+// reachable turns an address to listen on into one to connect to from here.
+func reachable(address string) string {
+	for _, any := range []string{"0.0.0.0:", "[::]:", ":"} {
+		if port, ok := strings.CutPrefix(address, any); ok {
+			return "127.0.0.1:" + port
+		}
+	}
+	return address
+}
+
+func words[T ~string](values []T) []string {
+	var s []string
+	for _, v := range values {
+		s = append(s, string(v))
+	}
+	return s
+}

@@ -1,0 +1,103 @@
+package admin
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/tollgate-dev/tollgate/descriptors/consumers"
+	"github.com/tollgate-dev/tollgate/internal/config"
+	"github.com/tollgate-dev/tollgate/internal/telemetry"
+	"github.com/tollgate-dev/tollgate/limits"
+)
+
+// Options are what the API speaks for. Nothing of it may be nil.
+type Options struct {
+	Store    consumers.Store
+	Registry *consumers.Registry
+	Clock    *limits.Clock
+	Top      *telemetry.Top
+	Log      *slog.Logger
+
+	AdminToken  func() config.TokenHash // zero: none is configured
+	Config      func() Config
+	Settings    func() Settings
+	SetSettings func(context.Context, Settings) error // checked; in force and on disk when it returns
+	Refresh     func(context.Context) error           // read the source again
+}
+
+// API is the admin API, an http.Handler for /v1/. Safe for concurrent use.
+type API struct {
+	o   Options
+	mux *http.ServeMux
+}
+
+// New returns the API.
+func New(o Options) *API {
+	a := &API{o: o, mux: http.NewServeMux()}
+	a.route("/v1/consumers", methods{"GET": a.listConsumers})
+	a.route("/v1/consumers/{id}", methods{"GET": a.showConsumer, "PUT": a.putConsumer, "DELETE": a.removeConsumer})
+	a.route("/v1/consumers/{id}/tokens", methods{"GET": a.listTokens, "POST": a.issueToken})
+	a.route("/v1/consumers/{id}/tokens/{token}", methods{"DELETE": a.revokeToken})
+	a.route("/v1/consumers/{id}/tokens/{token}/rotate", methods{"POST": a.rotateToken})
+	a.route("/v1/consumers/{id}/usage", methods{"GET": a.showUsage, "DELETE": a.resetUsage})
+	a.route("/v1/settings", methods{"GET": a.showSettings, "PUT": a.putSettings})
+	a.route("/v1/refresh", methods{"POST": a.refresh})
+	a.route("/v1/upstreams", methods{"GET": a.listUpstreams})
+	a.route("/v1/top", methods{"GET": a.top})
+	a.route("/v1/config", methods{"GET": a.config})
+	a.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		problemf(http.StatusNotFound, "no such page: %s", r.URL.Path).write(w)
+	})
+	return a
+}
+
+// handler answers a call; an error is answered for it.
+type handler func(w http.ResponseWriter, r *http.Request) error
+
+// methods are what a page can be asked.
+type methods map[string]handler
+
+func (a *API) route(pattern string, on methods) {
+	var allowed []string
+	for method := range on {
+		allowed = append(allowed, method)
+	}
+	slices.Sort(allowed)
+	a.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+		method := r.Method
+		if method == http.MethodHead {
+			method = http.MethodGet // net/http drops the body
+		}
+		h, ok := on[method]
+		if !ok {
+			w.Header().Set("allow", strings.Join(allowed, ", "))
+			problemf(http.StatusMethodNotAllowed, "want %s", strings.Join(allowed, " or ")).write(w)
+			return
+		}
+		if err := h(w, r); err != nil {
+			a.fail(w, r, err)
+		}
+	})
+}
+
+// ServeHTTP lets in who may call, and answers.
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("cache-control", "no-store")
+	if p := a.guard(r); p != nil {
+		if p.Status == http.StatusUnauthorized {
+			w.Header().Set("www-authenticate", `Bearer realm="tollgate admin"`)
+		}
+		a.o.Log.Debug("admin call refused", "method", r.Method, "path", r.URL.Path, "remote", r.RemoteAddr, "status", p.Status, "reason", p.Detail)
+		p.write(w)
+		return
+	}
+	a.mux.ServeHTTP(w, r)
+}
+
+// audit writes the one line that every change leaves.
+func (a *API) audit(r *http.Request, action string, attrs ...any) {
+	a.o.Log.Info("admin change", append([]any{"action", action, "remote", r.RemoteAddr}, attrs...)...)
+}

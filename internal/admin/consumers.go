@@ -1,0 +1,182 @@
+package admin
+
+import (
+	"encoding/base64"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/tollgate-dev/tollgate/descriptors/consumers"
+)
+
+// Pages of consumers hold as many as asked for, within bounds.
+const (
+	pageSize    = 100
+	maxPageSize = 1000
+)
+
+// Labels end up in Envoy's metadata with every request.
+const (
+	maxLabels     = 64
+	maxLabelKey   = 128
+	maxLabelValue = 1024
+)
+
+func shown(c consumers.Consumer) Consumer {
+	v := Consumer{ID: c.ID, Plan: c.Plan, Limits: c.Limits, Labels: c.Labels, Disabled: c.Disabled}
+	if v.Labels == nil {
+		v.Labels = map[string]string{}
+	}
+	return v
+}
+
+func (a *API) listConsumers(w http.ResponseWriter, r *http.Request) error {
+	n, err := count(r, "page_size", pageSize, maxPageSize)
+	if err != nil {
+		return err
+	}
+	after, err := base64.RawURLEncoding.DecodeString(r.URL.Query().Get("page_token"))
+	if err != nil {
+		return problemf(http.StatusBadRequest, "page_token: want the next_page_token of an earlier answer")
+	}
+	list, next, err := a.o.Store.List(r.Context(), string(after), n)
+	if err != nil {
+		return err
+	}
+	page := ConsumerPage{Consumers: make([]Consumer, len(list)), NextPageToken: base64.RawURLEncoding.EncodeToString([]byte(next))}
+	for i, c := range list {
+		page.Consumers[i] = shown(c)
+	}
+	return answer(w, http.StatusOK, page)
+}
+
+// count reads a number from 1 to limit from the query; larger ones are cut.
+func count(r *http.Request, key string, absent, limit int) (int, error) {
+	s := r.URL.Query().Get(key)
+	if s == "" {
+		return absent, nil
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 {
+		return 0, problemf(http.StatusBadRequest, "%s: %q: want a number from 1 to %d", key, s, limit)
+	}
+	return min(n, limit), nil
+}
+
+func etag(c consumers.Consumer) string {
+	return `"` + strconv.FormatUint(c.Version, 36) + `"`
+}
+
+// match reads the condition of a change: If-Match with an ETag or *, or
+// If-None-Match: *.
+func (a *API) match(r *http.Request, id string) (consumers.Match, error) {
+	if none := r.Header.Get("if-none-match"); none != "" {
+		if none != "*" {
+			return 0, problemf(http.StatusBadRequest, "if-none-match: want *, to add only what is not there yet")
+		}
+		return consumers.IfAbsent, nil
+	}
+	tag := strings.TrimSpace(r.Header.Get("if-match"))
+	switch tag {
+	case "":
+		return consumers.Always, nil
+	case "*":
+		c, err := a.o.Store.Consumer(r.Context(), id)
+		return consumers.Match(c.Version), err
+	}
+	version, err := strconv.ParseUint(strings.Trim(tag, `"`), 36, 64)
+	if m := consumers.Match(version); err != nil || m == consumers.Always || m == consumers.IfAbsent {
+		return 0, problemf(http.StatusConflict, "if-match: %s is not the consumer's version: read it again", tag)
+	}
+	return consumers.Match(version), nil
+}
+
+func (a *API) showConsumer(w http.ResponseWriter, r *http.Request) error {
+	c, err := a.o.Store.Consumer(r.Context(), r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	w.Header().Set("etag", etag(c))
+	return answer(w, http.StatusOK, shown(c))
+}
+
+func (a *API) putConsumer(w http.ResponseWriter, r *http.Request) error {
+	var body Consumer
+	if err := read(w, r, &body); err != nil {
+		return err
+	}
+	id := r.PathValue("id")
+	if body.ID != "" && body.ID != id {
+		return problemf(http.StatusUnprocessableEntity, "id: %q is not the %q of the path", body.ID, id)
+	}
+	if err := checkLabels(body.Labels); err != nil {
+		return err
+	}
+	m, err := a.match(r, id)
+	if err != nil {
+		return err
+	}
+	c, err := a.o.Store.Put(r.Context(), consumers.Consumer{
+		ID: id, Plan: body.Plan, Limits: body.Limits, Labels: body.Labels, Disabled: body.Disabled,
+	}, m)
+	if err != nil {
+		return err
+	}
+	a.audit(r, "set consumer", "consumer", id, "plan", c.Plan, "limits", c.Limits, "disabled", c.Disabled)
+	w.Header().Set("etag", etag(c))
+	return answer(w, http.StatusOK, shown(c))
+}
+
+func checkLabels(labels map[string]string) error {
+	if len(labels) > maxLabels {
+		return problemf(http.StatusUnprocessableEntity, "labels: want at most %d", maxLabels)
+	}
+	for k, v := range labels {
+		if k == "" || len(k) > maxLabelKey || len(v) > maxLabelValue {
+			return problemf(http.StatusUnprocessableEntity, "labels: want keys of 1 to %d bytes and values of at most %d", maxLabelKey, maxLabelValue)
+		}
+	}
+	return nil
+}
+
+func (a *API) removeConsumer(w http.ResponseWriter, r *http.Request) error {
+	id := r.PathValue("id")
+	m, err := a.match(r, id)
+	if err != nil {
+		return err
+	}
+	if err := a.o.Store.Delete(r.Context(), id, m); err != nil {
+		return err
+	}
+	a.audit(r, "remove consumer", "consumer", id)
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func (a *API) showUsage(w http.ResponseWriter, r *http.Request) error {
+	all, ok := a.o.Registry.Usage(a.o.Clock.Now(), r.PathValue("id"))
+	if !ok {
+		return noConsumer(r)
+	}
+	usage := Usage{Usage: []LimitUsage{}}
+	for _, u := range all {
+		usage.Usage = append(usage.Usage, LimitUsage{
+			Token: u.Token, Limit: u.Spec.Limit().Name, Remaining: u.Remaining, Reset: u.Reset.Seconds(),
+			Admitted: u.Admitted, Refused: u.Refused,
+		})
+	}
+	return answer(w, http.StatusOK, usage)
+}
+
+func (a *API) resetUsage(w http.ResponseWriter, r *http.Request) error {
+	if !a.o.Registry.ResetUsage(a.o.Clock.Now(), r.PathValue("id")) {
+		return noConsumer(r)
+	}
+	a.audit(r, "reset usage", "consumer", r.PathValue("id"))
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func noConsumer(r *http.Request) error {
+	return problemf(http.StatusNotFound, "consumer %q: not found", r.PathValue("id"))
+}

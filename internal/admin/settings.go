@@ -1,0 +1,69 @@
+package admin
+
+import (
+	"net/http"
+
+	"github.com/tollgate-dev/tollgate/internal/config"
+)
+
+// maxTop bounds how many consumers one answer ranks.
+const maxTop = 1000
+
+func (a *API) showSettings(w http.ResponseWriter, _ *http.Request) error {
+	return answer(w, http.StatusOK, a.o.Settings())
+}
+
+func (a *API) putSettings(w http.ResponseWriter, r *http.Request) error {
+	var s Settings
+	if err := read(w, r, &s); err != nil {
+		return err
+	}
+	if s.Mode != nil {
+		if _, err := config.ParseMode(*s.Mode); err != nil {
+			return problemf(http.StatusUnprocessableEntity, "mode: %v", err)
+		}
+	}
+	if s.DefaultLimit != nil {
+		if _, err := config.ParseDefault(*s.DefaultLimit); err != nil {
+			return problemf(http.StatusUnprocessableEntity, "default_limit: %v", err)
+		}
+	}
+	if err := a.o.SetSettings(r.Context(), s); err != nil {
+		return err
+	}
+	now := a.o.Settings()
+	a.audit(r, "change settings", "mode", *now.Mode, "default_limit", *now.DefaultLimit)
+	return answer(w, http.StatusOK, now)
+}
+
+func (a *API) refresh(w http.ResponseWriter, r *http.Request) error {
+	if err := a.o.Refresh(r.Context()); err != nil {
+		return problemf(http.StatusUnprocessableEntity, "the source cannot be used, what was in force before stays: %v", err)
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// listUpstreams answers for a configuration that can have none yet.
+func (a *API) listUpstreams(w http.ResponseWriter, _ *http.Request) error {
+	return answer(w, http.StatusOK, map[string][]string{"upstreams": {}})
+}
+
+func (a *API) top(w http.ResponseWriter, r *http.Request) error {
+	n, err := count(r, "n", 20, maxTop)
+	if err != nil {
+		return err
+	}
+	switch by := r.URL.Query().Get("by"); by {
+	case "", "admitted":
+		return answer(w, http.StatusOK, Top{Top: a.o.Top.Busiest(n)})
+	case "refused":
+		return answer(w, http.StatusOK, Top{Top: a.o.Top.MostRefused(n)})
+	default:
+		return problemf(http.StatusBadRequest, "by: %q: want admitted or refused", by)
+	}
+}
+
+func (a *API) config(w http.ResponseWriter, _ *http.Request) error {
+	return answer(w, http.StatusOK, a.o.Config())
+}

@@ -1,0 +1,98 @@
+package admin
+
+import (
+	"math"
+	"net/http"
+	"time"
+
+	"github.com/tollgate-dev/tollgate/descriptors/consumers"
+)
+
+// maxOverlap bounds how long a rotated secret works on.
+const maxOverlap = 366 * 24 * time.Hour
+
+func (a *API) listTokens(w http.ResponseWriter, r *http.Request) error {
+	c, err := a.o.Store.Consumer(r.Context(), r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	list := Tokens{Tokens: []Token{}}
+	for _, t := range c.Tokens {
+		v := Token{ID: t.ID, Expires: known(t.Expires), Created: known(t.Created)}
+		if t.PreviousUntil.After(a.o.Clock.Now().Std()) {
+			v.PreviousUntil = &t.PreviousUntil
+		}
+		list.Tokens = append(list.Tokens, v)
+	}
+	return answer(w, http.StatusOK, list)
+}
+
+func known(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+func (a *API) issueToken(w http.ResponseWriter, r *http.Request) error {
+	var body NewToken
+	if err := read(w, r, &body); err != nil {
+		return err
+	}
+	if err := consumers.CheckID(body.ID); err != nil {
+		return problemf(http.StatusUnprocessableEntity, "%v", err)
+	}
+	id, now := r.PathValue("id"), a.o.Clock.Now().Std()
+	t := consumers.Token{ID: body.ID, Created: now.Truncate(time.Second)}
+	if body.Expires != nil {
+		t.Expires = body.Expires.UTC()
+		if !t.Expires.After(now) || t.Expires.After(time.Unix(0, math.MaxInt64)) {
+			return problemf(http.StatusUnprocessableEntity, "expires: %s: want a time that is still to come and before the year 2262", body.Expires.Format(time.RFC3339))
+		}
+	}
+	secret := consumers.NewToken()
+	t.Hash = consumers.HashOf(secret)
+	if err := a.o.Store.IssueToken(r.Context(), id, t); err != nil {
+		return err
+	}
+	a.audit(r, "issue token", "consumer", id, "token", t.ID)
+	return answer(w, http.StatusCreated, Issued{ID: t.ID, Token: secret, Expires: known(t.Expires)})
+}
+
+func (a *API) rotateToken(w http.ResponseWriter, r *http.Request) error {
+	var body Rotation
+	if r.ContentLength != 0 {
+		if err := read(w, r, &body); err != nil {
+			return err
+		}
+	}
+	overlap := time.Duration(0)
+	if body.Overlap != "" {
+		d, err := time.ParseDuration(body.Overlap)
+		if err != nil || d < 0 || d > maxOverlap {
+			return problemf(http.StatusUnprocessableEntity, "overlap: %q: want a duration such as 1h, at most %s", body.Overlap, maxOverlap)
+		}
+		overlap = d
+	}
+	var until time.Time
+	if overlap > 0 {
+		until = a.o.Clock.Now().Std().Add(overlap)
+	}
+	id, token, secret := r.PathValue("id"), r.PathValue("token"), consumers.NewToken()
+	t, err := a.o.Store.RotateToken(r.Context(), id, token, consumers.HashOf(secret), until)
+	if err != nil {
+		return err
+	}
+	a.audit(r, "rotate token", "consumer", id, "token", token, "overlap", overlap.String())
+	return answer(w, http.StatusCreated, Issued{ID: t.ID, Token: secret, Expires: known(t.Expires)})
+}
+
+func (a *API) revokeToken(w http.ResponseWriter, r *http.Request) error {
+	id, token := r.PathValue("id"), r.PathValue("token")
+	if err := a.o.Store.RevokeToken(r.Context(), id, token); err != nil {
+		return err
+	}
+	a.audit(r, "revoke token", "consumer", id, "token", token)
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}

@@ -1,0 +1,118 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	rlsv3 "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/tollgate-dev/tollgate/descriptors"
+	"github.com/tollgate-dev/tollgate/descriptors/consumers"
+	"github.com/tollgate-dev/tollgate/descriptors/consumers/embedded"
+	"github.com/tollgate-dev/tollgate/envoy"
+	"github.com/tollgate-dev/tollgate/envoy/ratelimit"
+	"github.com/tollgate-dev/tollgate/extauthz"
+	"github.com/tollgate-dev/tollgate/internal/config"
+	"github.com/tollgate-dev/tollgate/internal/telemetry"
+	"github.com/tollgate-dev/tollgate/limits"
+)
+
+// openStore opens the data directory: settings and states are kept there
+// whatever the source of the consumers is.
+func (s *Server) openStore(ctx context.Context) (err error) {
+	if err := os.MkdirAll(s.o.DataDir, 0o700); err != nil {
+		return fmt.Errorf("make the data directory: %w: name another with --data-dir", err)
+	}
+	s.db, err = embedded.Open(filepath.Join(s.o.DataDir, "tollgate.db"), embedded.Options{
+		Clock:  s.clock,
+		Failed: func(err error) { s.log.Error("states could not be written, trying again", "err", err) },
+	})
+	if err != nil {
+		return err
+	}
+	s.opens(s.db.Close)
+	now := *s.current.Load()
+	if now.settings, err = s.db.Settings(configured(now.Config)); err != nil {
+		return err
+	}
+	s.current.Store(&now)
+	s.registry = consumers.NewRegistry(registryOptions(&now))
+	if err := s.db.Remember(s.registry); err != nil {
+		return err
+	}
+	if now.Config.Consumers.Source == config.SourceFile {
+		s.store = consumers.NewReadOnly(s.registry, func(context.Context) error { return s.Reload() })
+		return s.registry.Replace(s.clock.Now(), *now.Consumers)
+	}
+	s.store, err = s.db.Consumers(s.registry, nil)
+	return err
+}
+
+func (s *Server) openDecision(context.Context) error {
+	now := s.current.Load()
+	s.table = limits.NewTable(now.Config.Limits.Cache)
+	s.book = descriptors.NewBook(s.table)
+	s.queue = limits.NewQueue(s.clock, limits.QueueOptions{})
+	s.opens(func() error { s.queue.Close(); return nil })
+	return nil
+}
+
+func (s *Server) openTelemetry(context.Context) error {
+	s.prom = prometheus.NewRegistry()
+	s.top = telemetry.NewTop(s.current.Load().Config.Telemetry.TopConsumers)
+	s.metrics = telemetry.NewMetrics(s.prom, s.o.Build, telemetry.Live{
+		Limiters:  s.table.Len,
+		Evictions: s.table.Evictions,
+		Consumers: func() int { n, _ := s.registry.Len(); return n },
+	}, s.top)
+	s.observer = telemetry.NewObserver(s.metrics, s.top, s.log)
+	return nil
+}
+
+func (s *Server) openServers(ctx context.Context) (err error) {
+	now := s.current.Load()
+	listen := now.Config.Listen
+	s.authz = extauthz.New(extauthz.Options{
+		Registry: s.registry, Book: s.book, Clock: s.clock, Queue: s.queue, Observer: s.observer,
+	}, new(extauthz.Policy))
+	s.rls = ratelimit.New(ratelimit.Options{
+		Registry: s.registry, Book: s.book, Clock: s.clock, Queue: s.queue, Observer: s.observer,
+	}, ratelimit.Policy{})
+	s.putInForce(now)
+	s.metrics.Reloaded(now.at, nil)
+
+	o := envoy.ServerOptions{Drain: listen.Drain, Log: s.log, Metrics: s.prom}
+	if t := listen.TLS; t != nil {
+		o.TLS = &envoy.TLS{Cert: t.Cert, Key: t.Key, ClientCA: t.ClientCA, ClientSANs: t.ClientSANs}
+	}
+	if s.grpc, err = envoy.NewServer(o); err != nil {
+		return err
+	}
+	authv3.RegisterAuthorizationServer(s.grpc, s.authz)
+	rlsv3.RegisterRateLimitServiceServer(s.grpc, s.rls)
+	if s.grpcListener, err = envoy.Listen(listen.GRPC); err != nil {
+		return fmt.Errorf("listen.grpc: %w", err)
+	}
+	s.opens(func() error { return closed(s.grpcListener) })
+	var lc net.ListenConfig
+	if s.httpListener, err = lc.Listen(ctx, "tcp", listen.HTTP); err != nil {
+		return fmt.Errorf("listen.http: %w", err)
+	}
+	s.opens(func() error { return closed(s.httpListener) })
+	s.http = s.newHTTP()
+	return nil
+}
+
+// closed closes a listener that its server may have closed already.
+func closed(l net.Listener) error {
+	if err := l.Close(); !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,174 @@
+package server
+
+import (
+	"context"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/tollgate-dev/tollgate/descriptors/consumers"
+	"github.com/tollgate-dev/tollgate/descriptors/consumers/embedded"
+	"github.com/tollgate-dev/tollgate/envoy/ratelimit"
+	"github.com/tollgate-dev/tollgate/internal/admin"
+	"github.com/tollgate-dev/tollgate/internal/config"
+)
+
+// Reload reads all files again and puts them in force, whole or not at all. The
+// error, every problem of every file, is logged too and shows in metrics until
+// a reload succeeds.
+func (s *Server) Reload() error {
+	s.change.Lock()
+	defer s.change.Unlock()
+	return s.reload(config.Load(s.o.ConfigPath, s.o.Lookup))
+}
+
+// changed is called when one of the files may be another.
+func (s *Server) changed() config.Sources {
+	s.change.Lock()
+	defer s.change.Unlock()
+	loaded, sources, err := config.Load(s.o.ConfigPath, s.o.Lookup)
+	if sources.Sum != s.current.Load().sources.Sum {
+		_ = s.reload(loaded, sources, err) // logged
+	}
+	return sources
+}
+
+func (s *Server) reload(loaded *config.Loaded, sources config.Sources, err error) error {
+	was := s.current.Load()
+	next := *was
+	next.sources, next.lastErr = sources, nil
+	if err == nil {
+		next.Loaded, next.at = loaded, time.Now()
+		err = s.prepare(&next, was)
+	}
+	s.metrics.Reloaded(next.at, err)
+	if err != nil {
+		s.current.Store(&current{Loaded: was.Loaded, at: was.at, settings: was.settings, sources: sources, lastErr: err})
+		s.log.Error("configuration not reloaded, going on with the last one", "problems", strings.Split(err.Error(), "\n"))
+		return err
+	}
+	s.putInForce(&next)
+	s.current.Store(&next)
+	s.log.Info("configuration reloaded", "files", sources.Files)
+	s.warn(&next)
+	if keys := needRestart(was.Config, next.Config); len(keys) > 0 {
+		s.log.Warn("changes take effect with a restart only", "keys", keys)
+	}
+	return nil
+}
+
+// prepare does what can still fail.
+func (s *Server) prepare(next, was *current) (err error) {
+	if next.settings, err = s.db.Settings(configured(next.Config)); err != nil {
+		return err
+	}
+	if next.Consumers == nil || was.Config.Consumers.Source != config.SourceFile {
+		return nil
+	}
+	return s.registry.Replace(s.clock.Now(), *next.Consumers)
+}
+
+// putInForce makes the next decisions follow c.
+func (s *Server) putInForce(c *current) {
+	cfg := c.Config
+	policy := cfg.Policy
+	if m, err := config.ParseMode(c.settings.Mode); err == nil {
+		policy.Mode = m
+	}
+	s.level.Set(cfg.Telemetry.LogLevel)
+	s.top.Show(cfg.Telemetry.TopConsumers)
+	s.registry.SetOptions(s.clock.Now(), registryOptions(c))
+	s.book.Swap(c.Rules)
+	s.authz.SetPolicy(&policy)
+	s.rls.SetPolicy(ratelimit.Policy{
+		Mode: policy.Mode, Headers: policy.Headers, Schemes: schemes(cfg), CountRefused: cfg.Rules.CountRefused,
+	})
+}
+
+func registryOptions(c *current) consumers.RegistryOptions {
+	o := consumers.RegistryOptions{Default: c.Config.Limits.Default, WarmUp: c.Config.Limits.WarmUp, Idle: c.Config.Limits.Cache.Idle}
+	if c.settings.Default != nil {
+		o.Default = *c.settings.Default
+	}
+	return o
+}
+
+// schemes are those that a credential may be written with.
+func schemes(cfg *config.Config) []string {
+	var all []string
+	for _, p := range cfg.Policy.Credentials {
+		if p.Scheme != "" && p.Scheme != "none" {
+			all = append(all, p.Scheme)
+		}
+	}
+	return all
+}
+
+func (s *Server) warn(c *current) {
+	for _, w := range c.Warnings {
+		s.log.Warn("configuration", "warning", w.Error())
+	}
+}
+
+// needRestart names what differs and is read at the start only.
+func needRestart(was, is *config.Config) []string {
+	var keys []string
+	for _, k := range []struct {
+		key     string
+		was, is any
+	}{
+		{"listen", was.Listen, is.Listen},
+		{"consumers.source", was.Consumers.Source, is.Consumers.Source},
+		{"limits.cache", was.Limits.Cache, is.Limits.Cache},
+		{"telemetry.log.format", was.Telemetry.LogFormat, is.Telemetry.LogFormat},
+	} {
+		if !reflect.DeepEqual(k.was, k.is) {
+			keys = append(keys, k.key)
+		}
+	}
+	return keys
+}
+
+// configured is what the file says of that which the admin API may change.
+func configured(c *config.Config) embedded.Settings {
+	return embedded.Settings{Mode: config.ModeWord(c.Policy.Mode), Default: &c.Limits.Default}
+}
+
+func (s *Server) settings() admin.Settings {
+	now := s.current.Load()
+	set := configured(now.Config)
+	if now.settings.Mode != "" {
+		set.Mode = now.settings.Mode
+	}
+	if now.settings.Default != nil {
+		set.Default = now.settings.Default
+	}
+	text := "none"
+	if len(*set.Default) > 0 {
+		text = (*set.Default)[0].String()
+	}
+	return admin.Settings{Mode: &set.Mode, DefaultLimit: &text}
+}
+
+func (s *Server) setSettings(ctx context.Context, change admin.Settings) error {
+	s.change.Lock()
+	defer s.change.Unlock()
+	next := *s.current.Load()
+	var set embedded.Settings
+	if change.Mode != nil {
+		set.Mode, next.settings.Mode = *change.Mode, *change.Mode
+	}
+	if change.DefaultLimit != nil {
+		ls, err := config.ParseDefault(*change.DefaultLimit)
+		if err != nil {
+			return err
+		}
+		set.Default, next.settings.Default = &ls, &ls
+	}
+	if err := s.db.PutSettings(ctx, set, configured(next.Config), func() {}); err != nil {
+		return err
+	}
+	s.putInForce(&next)
+	s.current.Store(&next)
+	return nil
+}
