@@ -27,6 +27,7 @@ import (
 // service is a rate limit service with all that it stands on.
 type service struct {
 	*ratelimit.Server
+	options  ratelimit.Options
 	registry *consumers.Registry
 	clock    *limits.Clock
 	events   []extauthz.Event
@@ -47,7 +48,8 @@ func start(t testing.TB, rules string, p ratelimit.Policy) *service {
 	book.Swap(parsed)
 	queue := limits.NewQueue(s.clock, limits.QueueOptions{})
 	t.Cleanup(queue.Close)
-	s.Server = ratelimit.New(ratelimit.Options{Book: book, Registry: s.registry, Queue: queue, Clock: s.clock, Observer: s}, p)
+	s.options = ratelimit.Options{Book: book, Registry: s.registry, Queue: queue, Clock: s.clock, Observer: s}
+	s.Server = ratelimit.New(s.options, p)
 	return s
 }
 

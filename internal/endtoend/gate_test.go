@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"path/filepath"
-	"sync"
 	"testing"
 	"time"
 
@@ -31,7 +30,6 @@ type gate struct {
 	queue    *limits.Queue
 	clock    *limits.Clock
 
-	mu     sync.Mutex
 	server *envoy.Server
 	served chan error
 	addr   string
