@@ -133,7 +133,7 @@ func TestWhoseLimitsApply(t *testing.T) {
 	cs := []consumers.Consumer{
 		{ID: "default"},
 		{ID: "plan", Plan: "free"},
-		{ID: "own", Plan: "free", Limits: list(t, `[{"rate":"100/s"},{"rate":"10/240000h","burst":10}]`)},
+		{ID: "own", Plan: "free", Limits: list(t, `[{"rate":"100/s"},{"quota":"10/day"}]`)},
 		{ID: "unlimited", Plan: "free", Limits: list(t, `"none"`)},
 		{ID: "open-plan", Plan: "open"},
 		{ID: "bare-plan", Plan: "bare"},
@@ -168,7 +168,7 @@ func TestWhoseLimitsApply(t *testing.T) {
 // TestChangeKeepsWhatWasUsed changes a consumer that has used up its limit: in
 // no way does it get more at once, but for what the change says.
 func TestChangeKeepsWhatWasUsed(t *testing.T) {
-	const limit = `[{"rate":"10/240000h","burst":10}]`
+	const limit = `[{"quota":"10/day"}]`
 	c := consumers.Consumer{ID: "a", Limits: list(t, limit), Tokens: []consumers.Token{token("t", "s")}}
 	with := func(change func(*consumers.Consumer)) consumers.Consumer {
 		d := c
@@ -190,10 +190,10 @@ func TestChangeKeepsWhatWasUsed(t *testing.T) {
 			put(t, r, start, with(func(c *consumers.Consumer) { c.Labels = map[string]string{"a": "b"} }))
 		}},
 		{"another name", "s", 0, func(t *testing.T, r *consumers.Registry) {
-			put(t, r, start, with(func(c *consumers.Consumer) { c.Limits = list(t, `[{"rate":"10/240000h","burst":10,"name":"q"}]`) }))
+			put(t, r, start, with(func(c *consumers.Consumer) { c.Limits = list(t, `[{"quota":"10/day","name":"q"}]`) }))
 		}},
 		{"a second limit before it", "s", 0, func(t *testing.T, r *consumers.Registry) {
-			put(t, r, start, with(func(c *consumers.Consumer) { c.Limits = list(t, `[{"rate":"1/s"},{"rate":"10/240000h","burst":10}]`) }))
+			put(t, r, start, with(func(c *consumers.Consumer) { c.Limits = list(t, `[{"rate":"1/s"},{"quota":"10/day"}]`) }))
 		}},
 		{"another token", "s", 0, func(t *testing.T, r *consumers.Registry) {
 			put(t, r, start, with(func(c *consumers.Consumer) { c.Tokens = append(c.Tokens, token("u", "u")) }))
@@ -499,7 +499,7 @@ func randomConsumer(t *testing.T, rng *rand.Rand) consumers.Consumer {
 		c.Plan = "free"
 	}
 	if rng.IntN(2) == 0 {
-		c.Limits = list(t, []string{`"1/s"`, `"none"`, `[{"rate":"3/d","per":"consumer"},{"rate":"2/s"}]`}[rng.IntN(3)])
+		c.Limits = list(t, []string{`"1/s"`, `"none"`, `[{"quota":"3/day","per":"consumer"},{"rate":"2/s"}]`}[rng.IntN(3)])
 	}
 	if rng.IntN(2) == 0 {
 		c.Labels = map[string]string{"n": fmt.Sprint(rng.IntN(2))}
@@ -568,7 +568,7 @@ func same(t *testing.T, when string, r *consumers.Registry, plans map[string]con
 // TestConcurrentChangesAndDecisions is for the race detector; what it checks
 // itself is that together no more is admitted than the quota, whatever changes.
 func TestConcurrentChangesAndDecisions(t *testing.T) {
-	base := consumers.Consumer{ID: "a", Limits: list(t, `[{"rate":"1000/240000h","burst":1000}]`), Tokens: []consumers.Token{token("t", "s")}}
+	base := consumers.Consumer{ID: "a", Limits: list(t, `[{"quota":"1000/day"}]`), Tokens: []consumers.Token{token("t", "s")}}
 	r := known(t, consumers.RegistryOptions{}, base, consumers.Consumer{ID: "b", Tokens: []consumers.Token{token("t", "b")}})
 	var wg sync.WaitGroup
 	var mu sync.Mutex

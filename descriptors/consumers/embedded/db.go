@@ -67,15 +67,19 @@ type change struct {
 
 // Open opens the file, made if it is missing. The error says what to do about it.
 func Open(path string, o Options) (*DB, error) {
-	b, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockTimeout, FreelistType: bbolt.FreelistMapType})
+	var b *bbolt.DB
+	err := guard(path, func() (err error) {
+		b, err = bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockTimeout, FreelistType: bbolt.FreelistMapType})
+		return explain(path, err)
+	})
 	if err != nil {
-		return nil, explain(path, err)
+		return nil, err
 	}
 	db := &DB{
 		bolt: b, path: path, options: o,
 		work: make(chan *change, maxBatch), stop: make(chan struct{}), stopped: make(chan struct{}),
 	}
-	if err := db.guard(db.prepare); err != nil {
+	if err := guard(path, db.prepare); err != nil {
 		return nil, errors.Join(err, b.Close())
 	}
 	go db.writer()
@@ -85,6 +89,8 @@ func Open(path string, o Options) (*DB, error) {
 // explain turns an error of opening into one that says what to do.
 func explain(path string, err error) error {
 	switch {
+	case err == nil:
+		return nil
 	case errors.Is(err, bolterrors.ErrTimeout):
 		return fmt.Errorf("open %s: another process has it open: stop the other tollgate, or give this one its own --data-dir", path)
 	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrChecksum), errors.Is(err, bolterrors.ErrVersionMismatch):
@@ -100,11 +106,11 @@ func damaged(path string, err error) error {
 // guard calls f with whatever a damaged file makes of reading it as an error:
 // bbolt checks its pages by panics, and a mapping of a file that was cut short
 // faults.
-func (db *DB) guard(f func() error) (err error) {
+func guard(path string, f func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if p := recover(); p != nil {
-			err = damaged(db.path, fmt.Errorf("%v", p))
+			err = damaged(path, fmt.Errorf("%v", p))
 		}
 	}()
 	return f()
@@ -223,7 +229,7 @@ func (db *DB) gather(first *change) []*change {
 func (db *DB) commit(changes []*change) {
 	results := make([]error, len(changes))
 	applies := make([]func() error, len(changes))
-	err := db.guard(func() error {
+	err := guard(db.path, func() error {
 		return db.bolt.Update(func(tx *bbolt.Tx) error {
 			b := newBatch(db, tx)
 			for i, c := range changes {

@@ -1,8 +1,17 @@
 package embedded_test
 
 import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/tollgate-dev/tollgate/descriptors/consumers"
 	"github.com/tollgate-dev/tollgate/descriptors/consumers/consumerstest"
@@ -50,4 +59,225 @@ func TestStore(t *testing.T) {
 	consumerstest.RunStore(t, func(t *testing.T) consumerstest.Source {
 		return &source{path: filepath.Join(t.TempDir(), "tollgate.db")}
 	})
+}
+
+func TestSettings(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "tollgate.db")
+	limit := func(s string) *consumers.Limits {
+		var ls consumers.Limits
+		if err := ls.UnmarshalJSON([]byte(s)); err != nil {
+			t.Fatal(err)
+		}
+		return &ls
+	}
+	configured := embedded.Settings{Mode: "enforce", Default: limit(`"20/s"`)}
+	db := open(t, path)
+	check := func(when string, configured, want embedded.Settings) {
+		t.Helper()
+		got, err := db.Settings(configured)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", when, diff)
+		}
+	}
+	check("nothing changed", configured, embedded.Settings{})
+	applied := 0
+	for _, s := range []embedded.Settings{{Mode: "shadow"}, {Default: limit(`"none"`)}} {
+		if err := db.PutSettings(t.Context(), s, configured, func() { applied++ }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if applied != 2 {
+		t.Errorf("applied %d changes, want 2", applied)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	db = open(t, path)
+	defer db.Close()
+	check("changed", configured, embedded.Settings{Mode: "shadow", Default: limit(`"none"`)})
+	check("the file's mode is another", embedded.Settings{Mode: "off", Default: limit(`"20/s"`)}, embedded.Settings{Default: limit(`"none"`)})
+	check("the file's default is another", embedded.Settings{Mode: "enforce", Default: limit(`"30/s"`)}, embedded.Settings{Mode: "shadow"})
+}
+
+func TestSecondProcessIsTold(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "tollgate.db")
+	db := open(t, path)
+	defer db.Close()
+	_, err := embedded.Open(path, embedded.Options{Clock: limits.NewClock()})
+	if err == nil || !strings.Contains(err.Error(), "another process has it open: stop the other tollgate") {
+		t.Errorf("a second Open = %v, want to be told", err)
+	}
+}
+
+// TestDamagedFile damages a file in several ways: opening or reading it says
+// what to do, and nothing panics.
+func TestDamagedFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "tollgate.db")
+	s := &source{path: path}
+	store := s.Open(t, consumers.NewRegistry(consumers.RegistryOptions{}))
+	for i := range 500 {
+		c := consumers.Consumer{ID: fmt.Sprint("consumer-", i), Labels: map[string]string{"marker": fmt.Sprint("value-", i)}}
+		if _, err := store.Put(t.Context(), c, consumers.Always); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.Close(t)
+	good, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, damage := range map[string]func(b []byte) []byte{
+		"another kind of file": func([]byte) []byte { return bytes.Repeat([]byte("not a database\n"), 1000) },
+		"cut in half":          func(b []byte) []byte { return b[:len(b)/2/4096*4096] },
+		"cut to its head":      func(b []byte) []byte { return b[:8192] },
+		"both heads gone":      func(b []byte) []byte { clear(b[:8192]); return b },
+		"pages gone":           func(b []byte) []byte { clear(b[8192:]); return b },
+		"a value changed":      func(b []byte) []byte { return bytes.ReplaceAll(b, []byte("value-77"), []byte("value-78")) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			bad := filepath.Join(t.TempDir(), "bad.db")
+			if err := os.WriteFile(bad, damage(bytes.Clone(good)), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			db, err := embedded.Open(bad, embedded.Options{Clock: limits.NewClock()})
+			if err == nil {
+				_, err = db.Consumers(consumers.NewRegistry(consumers.RegistryOptions{}), nil)
+				defer db.Close()
+			}
+			if err == nil || !strings.Contains(err.Error(), "damaged") || !strings.Contains(err.Error(), "backup") {
+				t.Errorf("got %v, want to be told that it is damaged and to take a backup", err)
+			}
+		})
+	}
+}
+
+// limited is a consumer with a quota and a token.
+func limited(t *testing.T, s consumers.Store, r *consumers.Registry) {
+	t.Helper()
+	var ls consumers.Limits
+	if err := ls.UnmarshalJSON([]byte(`[{"quota":"1000/year"}]`)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Put(t.Context(), consumers.Consumer{ID: "a", Limits: ls}, consumers.Always); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.IssueToken(t.Context(), "a", consumers.Token{ID: "t", Hash: consumers.HashOf("s")}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func remaining(t *testing.T, r *consumers.Registry) int64 {
+	t.Helper()
+	u, ok := r.Usage(limits.At(time.Now()), "a")
+	if !ok || len(u) != 1 {
+		t.Fatalf("Usage = %v, %v", u, ok)
+	}
+	return u[0].Remaining
+}
+
+// TestQuotaSurvivesAnOrderlyStop loses nothing and counts nothing twice.
+func TestQuotaSurvivesAnOrderlyStop(t *testing.T) {
+	s := &source{path: filepath.Join(t.TempDir(), "tollgate.db")}
+	r := consumers.NewRegistry(consumers.RegistryOptions{})
+	limited(t, s.Open(t, r), r)
+	used := int64(0)
+	for round := range 5 {
+		for range 7 {
+			now := limits.At(time.Now())
+			g, _ := r.Resolve(now, "s")
+			if !g.Limiters[0].Take(now, 1).Allowed {
+				t.Fatal("refused")
+			}
+			used++
+		}
+		s.Close(t)
+		r = consumers.NewRegistry(consumers.RegistryOptions{})
+		s.Open(t, r)
+		if got := remaining(t, r); got != 1000-used {
+			t.Fatalf("after restart %d %d remain, want %d", round, got, 1000-used)
+		}
+	}
+	s.Close(t)
+}
+
+// TestKill kills a process that changes the file as fast as it can. All that it
+// was told to be done is there; of the quota at most what was used in the last
+// second before the kill is missing.
+func TestKill(t *testing.T) {
+	if path := os.Getenv("TOLLGATE_TEST_KILL"); path != "" {
+		beKilled(t, path)
+		return
+	}
+	for round := range 3 {
+		path := filepath.Join(t.TempDir(), "tollgate.db")
+		cmd := exec.Command(os.Args[0], "-test.run=^TestKill$", "-test.v")
+		cmd.Env = append(os.Environ(), "TOLLGATE_TEST_KILL="+path)
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		put, flushed := 0, int64(0)
+		lines := bufio.NewScanner(out)
+		for lines.Scan() && put < 200+round*37 {
+			fmt.Sscanf(lines.Text(), "put %d", &put)
+			fmt.Sscanf(lines.Text(), "flushed %d", &flushed)
+		}
+		if err := cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		for lines.Scan() { // what it said before it died
+			fmt.Sscanf(lines.Text(), "put %d", &put)
+			fmt.Sscanf(lines.Text(), "flushed %d", &flushed)
+		}
+		cmd.Wait() // an error: it was killed
+		s := &source{path: path}
+		r := consumers.NewRegistry(consumers.RegistryOptions{})
+		store := s.Open(t, r)
+		for i := 1; i <= put; i++ {
+			id := fmt.Sprint("c", i)
+			if _, err := store.Consumer(t.Context(), id); err != nil {
+				t.Errorf("acknowledged, then killed: %v", err)
+			}
+			if _, standing := r.Resolve(limits.At(time.Now()), "secret-"+id); standing != consumers.Valid {
+				t.Errorf("the token of %s was acknowledged and is %v", id, standing)
+			}
+		}
+		if got := 1000 - remaining(t, r); got < flushed || put == 0 || flushed == 0 {
+			t.Errorf("%d of the quota are used, want at least the %d that were on disk; %d consumers", got, flushed, put)
+		}
+		s.Close(t)
+	}
+}
+
+// beKilled tells what is durable until it is killed.
+func beKilled(t *testing.T, path string) {
+	s := &source{path: path}
+	r := consumers.NewRegistry(consumers.RegistryOptions{})
+	store := s.Open(t, r)
+	limited(t, store, r)
+	for i := 1; i < 100_000; i++ {
+		c := consumers.Consumer{ID: fmt.Sprint("c", i)}
+		if _, err := store.Put(t.Context(), c, consumers.Always); err != nil {
+			t.Fatal(err)
+		}
+		if err := store.IssueToken(t.Context(), c.ID, consumers.Token{ID: "t", Hash: consumers.HashOf("secret-" + c.ID)}); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Println("put", i)
+		if i%20 == 0 {
+			now := limits.At(time.Now())
+			g, _ := r.Resolve(now, "s")
+			g.Limiters[0].Take(now, 1)
+			if err := s.db.Flush(); err != nil {
+				t.Fatal(err)
+			}
+			fmt.Println("flushed", i/20)
+		}
+	}
 }

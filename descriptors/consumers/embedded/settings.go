@@ -30,7 +30,7 @@ var keySettings = []byte("settings")
 // until the configured one is another than it was at the change.
 func (db *DB) Settings(configured Settings) (s Settings, err error) {
 	var st stored
-	err = db.guard(func() error {
+	err = guard(db.path, func() error {
 		return db.bolt.View(func(tx *bbolt.Tx) error {
 			st, err = readSettings(tx)
 			return err

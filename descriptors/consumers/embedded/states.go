@@ -29,7 +29,7 @@ const sweepEach = 200
 func (db *DB) Remember(r *consumers.Registry) error {
 	var states []consumers.SavedState
 	now := db.options.Clock.Now()
-	err := db.guard(func() error {
+	err := guard(db.path, func() error {
 		return db.bolt.View(func(tx *bbolt.Tx) error {
 			return tx.Bucket(bucketStates).ForEach(func(k, v []byte) error {
 				s, err := decodeState(k, v)
@@ -79,7 +79,7 @@ func (k *stateKeeper) save(db *DB, news func(*consumers.Registry, limits.Time) [
 	if len(k.unsaved) == 0 {
 		return nil
 	}
-	err := db.guard(func() error {
+	err := guard(db.path, func() error {
 		return db.bolt.Update(func(tx *bbolt.Tx) error {
 			b := tx.Bucket(bucketStates)
 			for key, s := range k.unsaved {

@@ -24,7 +24,7 @@ var _ consumers.Store = (*Store)(nil)
 // Consumers reads all consumers of the file into the registry and returns the
 // store that changes both. Plans are what the file's consumers may name.
 func (db *DB) Consumers(r *consumers.Registry, plans map[string]consumers.Plan) (*Store, error) {
-	err := db.guard(func() error {
+	err := guard(db.path, func() error {
 		return db.bolt.View(func(tx *bbolt.Tx) error {
 			return r.Load(db.options.Clock.Now(), plans, all(tx))
 		})
@@ -89,7 +89,7 @@ func (s *Store) Consumer(_ context.Context, id string) (c consumers.Consumer, er
 }
 
 func (s *Store) view(f func(*bbolt.Bucket) error) error {
-	return s.db.guard(func() error {
+	return guard(s.db.path, func() error {
 		return s.db.bolt.View(func(tx *bbolt.Tx) error { return f(tx.Bucket(bucketConsumers)) })
 	})
 }
