@@ -70,7 +70,8 @@ func (t *limitText) unlimited() bool {
 // as a whole.
 type problem func(key, format string, args ...any)
 
-// limit checks the text and returns what it says.
+// limit checks the text and returns what it says, a zero Limit if that is
+// nothing.
 func (t *limitText) limit(report problem) Limit {
 	failed := false
 	bad := func(key, format string, args ...any) {
@@ -119,7 +120,7 @@ func (t *limitText) limit(report problem) Limit {
 		l.WarmUp = limits.WarmUp{Grace: duration(bad, "warm_up", w.Grace), GraceLimit: w.GraceLimit, Ramp: duration(bad, "warm_up", w.Ramp)}
 	}
 	if failed {
-		return l
+		return Limit{}
 	}
 	if _, err := l.compile(limits.WarmUp{}); err != nil {
 		bad("", "%w", err)
