@@ -3,6 +3,7 @@
 
 STATICCHECK_VERSION := v0.8.2
 GOVULNCHECK_VERSION := v1.9.0
+H2SPEC_VERSION := v2.2.1+incompatible
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS := -s -w -X main.version=$(VERSION)
@@ -10,6 +11,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 TOOLS       := $(CURDIR)/.tools
 STATICCHECK := $(TOOLS)/staticcheck-$(STATICCHECK_VERSION)
 GOVULNCHECK := $(TOOLS)/govulncheck-$(GOVULNCHECK_VERSION)
+H2SPEC      := $(TOOLS)/bin/h2spec-$(H2SPEC_VERSION)
 
 .DEFAULT_GOAL := help
 
@@ -49,6 +51,10 @@ lint: $(STATICCHECK) ## gofmt, vet, staticcheck, tidy go.mod
 bench: build ## CPU, throughput and latency beside a server that only says OK (BENCH='-rounds 5 …')
 	go run ./internal/bench $(BENCH)
 
+.PHONY: h2spec
+h2spec: $(H2SPEC) ## Run the HTTP/2 conformance suite against the fast listener
+	go test -count=1 -run H2Spec ./envoy/fastgrpc
+
 .PHONY: vulncheck
 vulncheck: $(GOVULNCHECK) ## Known vulnerabilities (needs the Go vulnerability database)
 	@$(GOVULNCHECK) ./... >$(TOOLS)/vulncheck.txt 2>&1; status=$$?; \
@@ -67,3 +73,7 @@ $(STATICCHECK):
 $(GOVULNCHECK):
 	GOBIN=$(TOOLS)/bin go install golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK_VERSION)
 	mv $(TOOLS)/bin/govulncheck $@
+
+$(H2SPEC):
+	GOBIN=$(TOOLS)/bin go install github.com/summerwind/h2spec/cmd/h2spec@$(H2SPEC_VERSION)
+	mv $(TOOLS)/bin/h2spec '$@'
