@@ -69,7 +69,7 @@ func (c *counter) now(b *bucket, w uint64, t int64) (p period, used int64, set b
 	switch {
 	case p.index > index:
 		return p, 0, false
-	case p.index == index:
+	case p.index == index, count == 0:
 		return p, count, false
 	case c.periods.start(index)-t > clockSet:
 		return p, c.n, true
@@ -208,12 +208,17 @@ func (c *counter) state(b *bucket) State {
 
 func (c *counter) load(b *bucket, now Time, st State) {
 	t := clamp(now)
-	p, count := c.periods.at(t), int64(0)
-	if last := c.periods.at(min(clamp(Time(st.A)), t)); last.index == p.index {
+	p, last, count := c.periods.at(t), c.periods.at(clamp(Time(st.A))), c.n
+	if st.Kind == b.spec.limit.Kind {
+		count = min(max(st.B, 0), c.n)
+	}
+	switch {
+	case last.index < p.index:
+		count = 0
+	case last.start-t > clockSet:
 		count = c.n
-		if st.Kind == b.spec.limit.Kind {
-			count = min(max(st.B, 0), c.n)
-		}
+	default:
+		p = last
 	}
 	c.set(b, p.index, count)
 }

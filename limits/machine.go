@@ -101,11 +101,14 @@ func (d Decision) shift(now, t Time) Decision {
 
 func (m *machine) plant(b *bucket, now Time, s seed) {
 	used := s.used.float()
-	if s.raised {
+	if _, refills := m.algorithm.(*smooth); s.raised && !refills {
 		used = min(used, 1-1/float64(b.spec.limit.N))
 	}
 	st := m.algorithm.Start(Time(clamp(now)), used)
 	st.C = neverUsed
+	if s.used.num > 0 {
+		st.C = clamp(now)
+	}
 	m.set(b, st)
 }
 

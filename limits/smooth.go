@@ -165,14 +165,15 @@ func (s *smooth) Take(st State, now Time, n int64) State {
 // first, then what was stored.
 func (s *smooth) Refund(st State, now Time, n int64) State {
 	at, k := micros(now), s.unpack(st)
-	back := min(float64(n), float64(max(0, k.nextFree-at))/s.stable)
-	if s.warm && k.stored > 0 {
-		back = 0
+	back := float64(n)
+	if !s.warm || k.stored == 0 {
+		fresh := min(back, float64(max(0, k.nextFree-at))/s.stable)
+		k.nextFree -= int64(math.Ceil(fresh * s.stable))
+		back -= fresh
 	}
-	k.nextFree -= int64(back * s.stable)
-	restored := min(float64(n)-back, s.max-k.stored)
-	k.stored += restored
-	k.nextFree = max(at, k.nextFree-s.storedCost(k.stored, restored))
+	back = min(back, s.max-k.stored)
+	k.stored += back
+	k.nextFree = max(k.nextFree-s.storedCost(k.stored, back), at)
 	return s.pack(k)
 }
 
