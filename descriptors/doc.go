@@ -38,7 +38,8 @@
 // Its key is length-prefixed, so that no value can be made to look like another
 // descriptor, and of bounded size. Of several limits of one descriptor the one
 // with the longest window has the counter that a single limit would have; the
-// others are told apart by their name, or else by algorithm and unit.
+// others are told apart by their name, or else by algorithm and unit. A fixed
+// window whose limit changes keeps its count; other limits keep the share used.
 //
 // Windows are aligned to the Unix epoch in UTC: minutes, hours and days as
 // clocks show them, weeks from Thursday 00:00 as in envoyproxy/ratelimit. Months

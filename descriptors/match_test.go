@@ -182,7 +182,7 @@ func TestMatchAgainstModel(t *testing.T) {
 		}
 		return string(b)
 	}
-	for range 300 {
+	for range 100 {
 		list := randomDescriptors(rng, word, 2)
 		rules, err := descriptors.Build([]descriptors.Config{{Name: "random", Domain: "d", Descriptors: list}}, descriptors.Options{})
 		if err != nil {

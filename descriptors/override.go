@@ -47,6 +47,8 @@ type overrideKey struct {
 // It counts where the matching rule does if both have the same window, and
 // otherwise where all overrides of that window and these entries do. The error
 // says what is wrong with o. Nothing is allocated for an override seen before.
+// Where requests with and without an override meet on one counter at the same
+// instant, one may be decided by the other's number; none is counted twice.
 // In a nil Domain there are no overrides either.
 func (b *Book) Override(d *Domain, entries []Entry, o Override) (*Rule, error) {
 	if d == nil {

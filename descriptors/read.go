@@ -122,7 +122,11 @@ func (r reader) limits(n yamlfile.Node) []RateLimit {
 		return []RateLimit{r.limit(n)}
 	}
 	var ls []RateLimit
-	for _, e := range n.List() {
+	list := n.List()
+	if len(list) == 0 {
+		n.Errorf("rate_limit: want at least one limit in the list")
+	}
+	for _, e := range list {
 		ls = append(ls, r.limit(e))
 	}
 	return ls
