@@ -133,6 +133,10 @@ The change is in force when the command returns.`,
 const attempts = 5
 
 func (r *remote) set(cmd *cobra.Command, id string, f consumerFlags) error {
+	change, err := f.change(cmd)
+	if err != nil {
+		return err
+	}
 	if err := consumers.CheckID(id); err != nil {
 		return usageError{err}
 	}
@@ -145,9 +149,7 @@ func (r *remote) set(cmd *cobra.Command, id string, f consumerFlags) error {
 		if err != nil {
 			return err
 		}
-		if err := f.apply(cmd, &c); err != nil {
-			return err
-		}
+		change(&c)
 		err = r.PutConsumer(cmd.Context(), c, etag)
 		if errors.As(err, &p) && p.Status == http.StatusConflict && try < attempts {
 			continue
@@ -159,37 +161,39 @@ func (r *remote) set(cmd *cobra.Command, id string, f consumerFlags) error {
 	}
 }
 
-// apply changes what flags name.
-func (f *consumerFlags) apply(cmd *cobra.Command, c *admin.Consumer) error {
-	flags := cmd.Flags()
-	if flags.Changed("limit") {
-		ls, err := parseLimits(f.limit)
-		if err != nil {
-			return usagef("--limit %q: %w", f.limit, err)
+// change checks the flags and returns what they do to a consumer.
+func (f *consumerFlags) change(cmd *cobra.Command) (func(*admin.Consumer), error) {
+	var limits consumers.Limits
+	if cmd.Flags().Changed("limit") {
+		var err error
+		if limits, err = parseLimits(f.limit); err != nil {
+			return nil, usagef("--limit %q: %w", f.limit, err)
 		}
-		c.Limits = ls
 	}
-	if flags.Changed("plan") {
-		c.Plan = f.plan
-	}
-	if flags.Changed("disabled") {
-		c.Disabled = f.disabled
-	}
+	labels := map[string]string{}
 	for _, label := range f.labels {
 		key, value, ok := strings.Cut(label, "=")
-		switch {
-		case !ok || key == "":
-			return usagef("--label %q: want KEY=VALUE", label)
-		case value == "":
-			delete(c.Labels, key)
-		default:
-			if c.Labels == nil {
-				c.Labels = map[string]string{}
-			}
-			c.Labels[key] = value
+		if !ok || key == "" {
+			return nil, usagef("--label %q: want KEY=VALUE", label)
 		}
+		labels[key] = value
 	}
-	return nil
+	return func(c *admin.Consumer) {
+		if cmd.Flags().Changed("limit") {
+			c.Limits = limits
+		}
+		if cmd.Flags().Changed("plan") {
+			c.Plan = f.plan
+		}
+		if cmd.Flags().Changed("disabled") {
+			c.Disabled = f.disabled
+		}
+		if c.Labels == nil {
+			c.Labels = map[string]string{}
+		}
+		maps.Copy(c.Labels, labels)
+		maps.DeleteFunc(c.Labels, func(_, value string) bool { return value == "" })
+	}, nil
 }
 
 func parseLimits(s string) (consumers.Limits, error) {
