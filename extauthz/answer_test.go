@@ -75,6 +75,7 @@ func TestRefusals(t *testing.T) {
 				t.Errorf("headers (-want +got):\n%s", d)
 			}
 			for _, h := range denied.GetHeaders() {
+				//lint:ignore SA1019 that the deprecated field is unset is what is tested
 				if h.GetAppend() != nil || h.AppendAction != 0 {
 					t.Errorf("header %s says how to append: Envoy drops it or ignores that", h.Header.Key)
 				}
@@ -160,6 +161,7 @@ func TestAdmission(t *testing.T) {
 			if d := cmp.Diff(wantMetadata, r.GetDynamicMetadata().AsMap()); d != "" {
 				t.Errorf("metadata (-want +got):\n%s", d)
 			}
+			//lint:ignore SA1019 that the deprecated field is unset is what is tested
 			if ok.GetDynamicMetadata() != nil {
 				t.Error("the metadata stands in the OK response as well, which is deprecated")
 			}

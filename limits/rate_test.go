@@ -18,11 +18,6 @@ func spec(t testing.TB, l limits.Limit) *limits.Spec {
 	return s
 }
 
-// perSecond is a rate without a burst beyond one second's worth.
-func perSecond(n int64) limits.Limit {
-	return limits.Limit{Kind: limits.Rate, N: n, Period: time.Second}
-}
-
 func TestRateSteps(t *testing.T) {
 	type row struct {
 		at        time.Duration

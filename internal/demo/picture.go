@@ -52,7 +52,7 @@ func (d *demo) envoyEnded(ctx context.Context) error {
 	case <-ctx.Done():
 		return nil
 	case <-time.After(500 * time.Millisecond):
-		return fmt.Errorf("Envoy ended by itself:\n%s", d.envoy.Log())
+		return fmt.Errorf("the demo's Envoy ended by itself:\n%s", d.envoy.Log())
 	}
 }
 
