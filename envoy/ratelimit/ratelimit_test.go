@@ -270,7 +270,8 @@ func TestShouldRateLimit(t *testing.T) {
 			{0, "shop 1", "InvalidArgument: descriptors: must not be empty"},
 		}},
 		{"overrides", ratelimit.Policy{}, []step{
-			{0, "shop 1 user=a|limit=42/MINUTE", "OK: OK left 41 of 42/MINUTE reset 1m0s"},
+			{0, "shop 1 user=a", "OK: OK left 2 of 3/MINUTE reset 1m0s"},
+			{0, "shop 1 user=a|limit=42/MINUTE", "OK: OK left 40 of 42/MINUTE reset 1m0s"}, // one counter
 			{0, "shop 1 user=a|limit=5/SECOND*30", "OK: OK left 4 of 5/SECOND*30 reset 30s"},
 			{0, "elsewhere 1 user=a|limit=1/HOUR", "OK: OK"},
 			{0, "shop 1 user=a|limit=5/UNKNOWN", "InvalidArgument: descriptors[0].limit.unit 0: want one of second, minute, hour, day, week, month, year"},
