@@ -196,6 +196,191 @@ func TestBookAllocatesNothingOnceWarm(t *testing.T) {
 	}
 }
 
+// noon is an instant in the middle of a minute, an hour and a day.
+var noon = limits.At(time.Date(2026, 2, 10, 12, 30, 30, 0, time.UTC))
+
+// hits takes one hit after another and says what remains of each, -1 where it
+// is refused.
+func hits(t *testing.T, b *descriptors.Book, now limits.Time, rule *descriptors.Rule, request string, n int) []int64 {
+	t.Helper()
+	var remaining []int64
+	for range n {
+		d := b.Limiter(now, rule, entries(request)).Take(now, 1)
+		if !d.Allowed {
+			d.Remaining = -1
+		}
+		remaining = append(remaining, d.Remaining)
+	}
+	return remaining
+}
+
+func newBook(t *testing.T, text string) *descriptors.Book {
+	t.Helper()
+	b := descriptors.NewBook(limits.NewTable(limits.TableOptions{}))
+	b.Swap(parse(t, text))
+	return b
+}
+
+func match(b *descriptors.Book, request string) *descriptors.Rule {
+	return b.Rules().Domain("d").Match(entries(request))
+}
+
+func want(t *testing.T, what string, got []int64, want ...int64) {
+	t.Helper()
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("%s: remaining (-want +got):\n%s", what, diff)
+	}
+}
+
+func TestLimiterCountsPerValue(t *testing.T) {
+	b := newBook(t, `
+domain: d
+descriptors:
+  - {key: path, value: /api/*/x, rate_limit: {unit: hour, requests_per_unit: 3}}
+  - {key: path, value: /api/*, rate_limit: {unit: hour, requests_per_unit: 4}}
+  - {key: files, value: "f*", share_threshold: true, rate_limit: {unit: hour, requests_per_unit: 2}}
+  - {key: none, rate_limit: {unit: hour, requests_per_unit: 0}}
+  - {key: free, rate_limit: {unlimited: true}}
+`)
+	for _, c := range []struct {
+		request string
+		want    []int64
+	}{
+		{"path=/api/1/x", []int64{2, 1, 0, -1}},
+		{"path=/api/1/y", []int64{3, 2, 1, 0, -1}},
+		{"path=/api/2/x", []int64{2, 1, 0, -1}}, // a counter of its own
+		{"files=f1", []int64{1}},
+		{"files=f2", []int64{0, -1}}, // one counter for all
+		{"none=x", []int64{-1}},
+	} {
+		want(t, c.request, hits(t, b, noon, match(b, c.request), c.request, len(c.want)), c.want...)
+	}
+	if l := b.Limiter(noon, match(b, "free=x"), entries("free=x")); l != nil {
+		t.Errorf("limiter of an unlimited rule = %v, want none", l)
+	}
+}
+
+// TestUserCannotDrainAnother names flaw 6 once more, with the hits of its run.
+func TestUserCannotDrainAnother(t *testing.T) {
+	b := newBook(t, `
+domain: d
+descriptors:
+  - key: user
+    rate_limit: {unit: hour, requests_per_unit: 100}
+    descriptors: [{key: role, rate_limit: {unit: hour, requests_per_unit: 100}}]
+`)
+	hits(t, b, noon, match(b, "user=x_role_admin"), "user=x_role_admin", 6)
+	want(t, "user=x role=admin", hits(t, b, noon, match(b, "user=x role=admin"), "user=x role=admin", 1), 99)
+}
+
+// TestReloadGoesOnCounting names flaw 7: there a raised limit does not help.
+func TestReloadGoesOnCounting(t *testing.T) {
+	rules := func(n int) string {
+		return fmt.Sprintf("domain: d\ndescriptors: [{key: other}, {key: k, rate_limit: {unit: hour, requests_per_unit: %d}}]\n", n)
+	}
+	b := newBook(t, rules(2))
+	want(t, "2 per hour", hits(t, b, noon, match(b, "k=v"), "k=v", 3), 1, 0, -1)
+	b.Swap(parse(t, rules(2)))
+	want(t, "reloaded", hits(t, b, noon, match(b, "k=v"), "k=v", 1), -1)
+	b.Swap(parse(t, rules(100)))
+	want(t, "raised to 100", hits(t, b, noon, match(b, "k=v"), "k=v", 2), 97, 96)
+	b.Swap(parse(t, rules(3)))
+	want(t, "lowered to 3", hits(t, b, noon, match(b, "k=v"), "k=v", 1), -1)
+	b.Swap(parse(t, rules(5)))
+	want(t, "raised to 5", hits(t, b, noon, match(b, "k=v"), "k=v", 2), 0, -1)
+	later := noon.Add(time.Hour)
+	want(t, "an hour later", hits(t, b, later, match(b, "k=v"), "k=v", 1), 4)
+}
+
+// TestOverrideCountsWithNormalTraffic has the numbers of a run there: limit 42,
+// 40 remaining after one earlier hit under the rule's limit.
+func TestOverrideCountsWithNormalTraffic(t *testing.T) {
+	b := newBook(t, overridden)
+	rule := match(b, "k=v")
+	over, err := b.Override(b.Rules().Domain("d"), entries("k=v"), descriptors.Override{Unit: descriptors.Minute, RequestsPerUnit: 42})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want(t, "rule of 10", hits(t, b, noon, rule, "k=v", 1), 9)
+	want(t, "override of 42", hits(t, b, noon, over, "k=v", 1), 40)
+	for range 4 { // turn about, nothing is gained or lost
+		hits(t, b, noon, rule, "k=v", 1)
+		hits(t, b, noon, over, "k=v", 1)
+	}
+	want(t, "rule of 10, used up", hits(t, b, noon, rule, "k=v", 1), -1)
+	want(t, "override of 42", hits(t, b, noon, over, "k=v", 1), 31)
+	want(t, "rule of 10, used up", hits(t, b, noon, rule, "k=v", 1), -1)
+	want(t, "override of 42", hits(t, b, noon, over, "k=v", 1), 30)
+}
+
+// TestMonthsAreCalendarMonths names flaw 5.
+func TestMonthsAreCalendarMonths(t *testing.T) {
+	b := newBook(t, "domain: d\ndescriptors: [{key: k, rate_limit: {unit: month, requests_per_unit: 1}}]\n")
+	rule := match(b, "k=v")
+	d := b.Limiter(noon, rule, entries("k=v")).Take(noon, 1)
+	if want := limits.At(time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)).Sub(noon); !d.Allowed || d.Reset != want {
+		t.Errorf("first hit of February: %+v, want a reset in %v", d, want)
+	}
+	for _, c := range []struct {
+		at   time.Time
+		want int64
+	}{
+		{time.Date(2026, 2, 28, 23, 59, 59, 0, time.UTC), -1},
+		{time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC), 0},
+		{time.Date(2026, 3, 31, 23, 59, 59, 0, time.UTC), -1}, // 30 days are not yet a month
+		{time.Date(2026, 4, 1, 0, 0, 0, 0, time.UTC), 0},
+	} {
+		want(t, c.at.String(), hits(t, b, limits.At(c.at), rule, "k=v", 1), c.want)
+	}
+}
+
+// TestSeveralLimitsCountEach names flaw 2: 10 a second and 1000 an hour need
+// two descriptors there.
+func TestSeveralLimitsCountEach(t *testing.T) {
+	b := newBook(t, `
+domain: d
+descriptors:
+  - key: k
+    rate_limit:
+      - {unit: second, requests_per_unit: 2}
+      - {unit: hour, requests_per_unit: 3}
+`)
+	second := match(b, "k=v")
+	hour := second.Next
+	want(t, "second", hits(t, b, noon, second, "k=v", 3), 1, 0, -1)
+	want(t, "hour", hits(t, b, noon, hour, "k=v", 3), 2, 1, 0)
+	later := noon.Add(time.Second)
+	want(t, "second, later", hits(t, b, later, second, "k=v", 1), 1)
+	want(t, "hour, later", hits(t, b, later, hour, "k=v", 1), -1)
+}
+
+func TestLimiterAllocatesNothingOnceWarm(t *testing.T) {
+	b := newBook(t, overridden)
+	for _, request := range []string{"k=v", "s=s1", "k=" + strings.Repeat("x", 300)} {
+		es := entries(request)
+		f := func() { b.Limiter(noon, b.Rules().Domain("d").Match(es), es) }
+		f()
+		if n := testing.AllocsPerRun(100, f); n != 0 {
+			t.Errorf("finding the limiter of %.20s allocates %v times", request, n)
+		}
+	}
+}
+
+// BenchmarkLimiter is all that descriptors do for a request: match, key, find.
+func BenchmarkLimiter(bench *testing.B) {
+	for _, rules := range []int{1, 100_000} {
+		b := descriptors.NewBook(limits.NewTable(limits.TableOptions{}))
+		b.Swap(parse(bench, manyRules(rules)))
+		es := manyRequests(rules)[1]
+		bench.Run(fmt.Sprintf("rules=%d", rules), func(bench *testing.B) {
+			bench.ReportAllocs()
+			for bench.Loop() {
+				b.Limiter(noon, b.Rules().Domain("d").Match(es), es)
+			}
+		})
+	}
+}
+
 func TestBookStartsWithoutRules(t *testing.T) {
 	b := descriptors.NewBook(nil)
 	if d := b.Rules().Domain("d"); d.Match(entries("k=v")) != nil {

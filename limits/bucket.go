@@ -161,6 +161,8 @@ func (h *heir) make(old *bucket) *bucket {
 		h.spec.engine.plant(b, h.now, seed{warmth: old.warmth()})
 	case h.spec.same(old.spec):
 		b.inherit(old)
+	case h.spec.recounts(old.spec):
+		h.spec.engine.(*counter).recount(b, old, h.now)
 	default:
 		h.spec.engine.plant(b, h.now, seed{
 			used:   old.spec.engine.used(old, h.now),

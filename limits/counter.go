@@ -15,6 +15,10 @@ type counter struct {
 	periods periods
 }
 
+// countWidth is the least width of the count in a fixed window, so that a limit
+// that was lowered still knows what was used under the one before.
+const countWidth = 33
+
 // periods divides time.
 type periods interface {
 	// at returns the period that t lies in.
@@ -41,7 +45,11 @@ func (g grid) at(t int64) period {
 func (g grid) start(index int64) int64 { return index * int64(g) }
 
 func newCounter(n int64, p periods) *counter {
-	return &counter{n, bits.Len64(uint64(n)), p}
+	width := bits.Len64(uint64(n))
+	if _, ok := p.(grid); ok {
+		width = max(width, countWidth)
+	}
+	return &counter{n, width, p}
 }
 
 func (c *counter) pack(base, index, count int64) (uint64, bool) {
@@ -125,8 +133,24 @@ func (c *counter) peek(b *bucket, now Time, ahead, n int64) (Decision, step) {
 	}
 }
 
+// recounts tells whether a limiter that goes from o to s keeps its count. A
+// fixed window's count is worth more than its share: it is what the limit says
+// it is compared with, and two limits may take turns on one counter.
+func (s *Spec) recounts(o *Spec) bool {
+	return s.limit.Kind == FixedWindow && o.limit.Kind == FixedWindow && s.limit.Period == o.limit.Period &&
+		s.limit.N > 0 && o.limit.N > 0
+}
+
+// recount fills b with the count of the sealed old one, be it more than n.
+func (c *counter) recount(b, old *bucket, now Time) {
+	was := old.spec.engine.(*counter)
+	p, used, _ := was.now(old, old.word.Load(), clamp(now))
+	c.set(b, p.index, min(used, 1<<c.width-1))
+}
+
 // decide answers for a request of n after ahead others, without taking.
 func (c *counter) decide(p period, used, t, ahead, n int64) Decision {
+	used = min(used, c.n)
 	d := Decision{Remaining: c.n - used}
 	if used > 0 {
 		d.Reset = sub(p.end, t)
@@ -210,7 +234,7 @@ func (c *counter) load(b *bucket, now Time, st State) {
 	t := clamp(now)
 	p, last, count := c.periods.at(t), c.periods.at(clamp(Time(st.A))), c.n
 	if st.Kind == b.spec.limit.Kind {
-		count = min(max(st.B, 0), c.n)
+		count = min(max(st.B, 0), 1<<c.width-1)
 	}
 	switch {
 	case last.index < p.index:

@@ -111,7 +111,7 @@ func (l *Limiter) refundTo(b *bucket, now Time, n int64) {
 			return
 		}
 		h := l.next(b, now, s)
-		if !h.spec.same(b.spec) {
+		if !h.spec.same(b.spec) && !h.spec.recounts(b.spec) {
 			n = shareOf(n, b.spec.capacity()).part(h.spec.capacity())
 		}
 		b = h
@@ -121,7 +121,8 @@ func (l *Limiter) refundTo(b *bucket, now Time, n int64) {
 // SetSpec changes the limit, to one of any kind. Once it returns, no decision
 // is made by the old limit. What was used stays used, in proportion to what
 // the limiter holds; after a raise the next request waits at most one interval
-// of the new rate. A grace does not start again. A closed limiter stays closed.
+// of the new rate. Only a fixed window of the same length keeps its count as it
+// is. A grace does not start again. A closed limiter stays closed.
 func (l *Limiter) SetSpec(now Time, s *Spec) {
 	if l.bucket.Load().spec == s {
 		return

@@ -41,6 +41,58 @@ func TestSetSpecCarriesWhatWasUsed(t *testing.T) {
 	}
 }
 
+func fixed(n int64, period time.Duration) limits.Limit {
+	return limits.Limit{Kind: limits.FixedWindow, N: n, Period: period}
+}
+
+// TestFixedWindowKeepsItsCount: two limits on one counter take turns, and
+// neither forgets what was used under the other.
+func TestFixedWindowKeepsItsCount(t *testing.T) {
+	two, hundred, daily := spec(t, fixed(2, time.Hour)), spec(t, fixed(100, time.Hour)), spec(t, fixed(100, 24*time.Hour))
+	l := limits.New(two, epoch)
+	for _, step := range []struct {
+		name      string
+		spec      *limits.Spec
+		take      int64
+		allowed   bool
+		remaining int64
+	}{
+		{"two of two", two, 2, true, 0},
+		{"raised: the two stay used", hundred, 8, true, 90},
+		{"lowered below what is used", two, 1, false, 0},
+		{"a peek there costs nothing", two, 0, false, 0},
+		{"raised again: nothing was given back", hundred, 1, true, 89},
+		{"another length: in proportion", daily, 1, true, 88},
+	} {
+		l.SetSpec(epoch, step.spec)
+		d := l.Peek(epoch, 1)
+		if step.take > 0 {
+			d = l.Take(epoch, step.take)
+		}
+		if d.Allowed != step.allowed || d.Remaining != step.remaining {
+			t.Errorf("%s: %+v, want %v with %d remaining", step.name, d, step.allowed, step.remaining)
+		}
+	}
+}
+
+func TestFixedWindowRefundsOverAChange(t *testing.T) {
+	two, hundred := spec(t, fixed(2, time.Hour)), spec(t, fixed(100, time.Hour))
+	l := limits.New(hundred, epoch)
+	l.Take(epoch, 10)
+	l.SetSpec(epoch, two)
+	if d := l.Peek(epoch, 1); d.Allowed || d.Remaining != 0 || d.Wait <= 0 || d.Wait > time.Hour {
+		t.Errorf("10 used of 2: %+v, want a refusal until the window ends", d)
+	}
+	st := l.State()
+	l.Refund(epoch, 9)
+	if d := l.Peek(epoch, 1); !d.Allowed || d.Remaining != 1 {
+		t.Errorf("9 of 10 given back under a limit of 2: %+v, want 1 remaining", d)
+	}
+	if d := limits.Restore(hundred, epoch, st).Peek(epoch, 1); d.Remaining != 90 {
+		t.Errorf("restored with 10 used of 100: %+v, want 90 remaining", d)
+	}
+}
+
 func TestARaiseNeedsAtMostOneInterval(t *testing.T) {
 	l := limits.New(spec(t, limits.Limit{Kind: limits.Rate, N: 1, Period: 100 * time.Second, Burst: 1}), epoch)
 	l.Take(epoch, 1)
