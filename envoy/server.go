@@ -2,6 +2,7 @@ package envoy
 
 import (
 	"context"
+	"crypto/tls"
 	"log/slog"
 	"net"
 	"sync"
@@ -16,6 +17,8 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
+
+	"github.com/tollgate-dev/tollgate/envoy/fastgrpc"
 )
 
 const (
@@ -54,6 +57,11 @@ type ServerOptions struct {
 	// spreads them over instances that have come since. 0 means never.
 	MaxConnectionAge      time.Duration
 	MaxConnectionAgeGrace time.Duration // for calls on such a connection; 0 means without bound
+
+	// MayWait says whether a decision may be held back just now. While it may
+	// not, the fast listener decides in its connections' goroutines, which is
+	// what makes it fast. Nil: it may.
+	MayWait func() bool
 }
 
 // Server is a gRPC server with health and reflection. Register services before
@@ -67,6 +75,18 @@ type Server struct {
 	stopping context.Context // done once no new call is taken
 	stop     context.CancelFunc
 	serving  sync.Once
+
+	services      []service // for the fast listener
+	fastServer    func() *fastgrpc.Server
+	mayWait       func() bool
+	tls           *tls.Config // nil: plaintext
+	age, ageGrace time.Duration
+}
+
+// service is one that was registered.
+type service struct {
+	desc *grpc.ServiceDesc
+	impl any
 }
 
 // NewServer returns a server that is healthy once it serves. The error is about
@@ -79,7 +99,14 @@ func NewServer(o ServerOptions) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{metrics: m, log: o.Log, drain: o.Drain, health: health.NewServer()}
+	s := &Server{
+		metrics: m, log: o.Log, drain: o.Drain, health: health.NewServer(),
+		mayWait: o.MayWait, age: o.MaxConnectionAge, ageGrace: o.MaxConnectionAgeGrace,
+	}
+	if s.mayWait == nil {
+		s.mayWait = func() bool { return true }
+	}
+	s.fastServer = sync.OnceValue(s.newFastServer)
 	s.stopping, s.stop = context.WithCancel(context.Background())
 	options := []grpc.ServerOption{
 		grpc.NumStreamWorkers(workers),
@@ -98,17 +125,21 @@ func NewServer(o ServerOptions) (*Server, error) {
 		if err != nil {
 			return nil, err
 		}
+		s.tls = config
 		options = append(options, grpc.Creds(credentials.NewTLS(config)))
 	}
 	s.grpc = grpc.NewServer(options...)
-	healthpb.RegisterHealthServer(s.grpc, s.health)
+	healthpb.RegisterHealthServer(s, s.health)
 	reflection.Register(s.grpc)
 	s.MarkReady()
 	return s, nil
 }
 
 // RegisterService implements [grpc.ServiceRegistrar].
-func (s *Server) RegisterService(d *grpc.ServiceDesc, impl any) { s.grpc.RegisterService(d, impl) }
+func (s *Server) RegisterService(d *grpc.ServiceDesc, impl any) {
+	s.grpc.RegisterService(d, impl)
+	s.services = append(s.services, service{d, impl})
+}
 
 // MarkReady says SERVING for every name.
 func (s *Server) MarkReady() { s.setHealth(healthpb.HealthCheckResponse_SERVING) }
@@ -146,9 +177,10 @@ func (s *Server) Drain(ctx context.Context) error {
 		s.grpc.GracefulStop()
 	}()
 	s.stop()
+	err := s.fastServer().Shutdown(ctx)
 	select {
 	case <-done:
-		return nil
+		return err
 	case <-ctx.Done():
 		s.grpc.Stop()
 		<-done
@@ -159,5 +191,6 @@ func (s *Server) Drain(ctx context.Context) error {
 // Close cuts off what runs.
 func (s *Server) Close() {
 	s.stop()
+	s.fastServer().Close()
 	s.grpc.Stop()
 }

@@ -76,11 +76,29 @@ func (o Options) withDefaults() Options {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	if o.TLS != nil && !slices.Contains(o.TLS.NextProtos, "h2") {
-		o.TLS = o.TLS.Clone()
-		o.TLS.NextProtos = append(slices.Clone(o.TLS.NextProtos), "h2")
+	if o.TLS != nil {
+		o.TLS = offerH2(o.TLS)
 	}
 	return o
+}
+
+// offerH2 is config with h2 among the protocols that it offers by ALPN, and
+// the same for the configurations that it hands out.
+func offerH2(config *tls.Config) *tls.Config {
+	config = config.Clone()
+	if !slices.Contains(config.NextProtos, "h2") {
+		config.NextProtos = append(slices.Clone(config.NextProtos), "h2")
+	}
+	if choose := config.GetConfigForClient; choose != nil {
+		config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			chosen, err := choose(hello)
+			if chosen == nil || err != nil || slices.Contains(chosen.NextProtos, "h2") {
+				return chosen, err
+			}
+			return offerH2(chosen), nil
+		}
+	}
+	return config
 }
 
 func setDefault[T int | uint32 | time.Duration](value *T, fallback T) {

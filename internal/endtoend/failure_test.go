@@ -69,11 +69,18 @@ func TestFailOpenLeaksNothing(t *testing.T) {
 
 func TestMutualTLSWithEnvoy(t *testing.T) {
 	t.Parallel()
+	for listener, fast := range listeners() {
+		t.Run(listener, func(t *testing.T) { mutualTLS(t, fast) })
+	}
+}
+
+func mutualTLS(t *testing.T, fast bool) {
 	authority := envoytest.NewAuthority(t)
 	const ours, theirs = "spiffe://mesh/ns/tollgate/sa/tollgate", "spiffe://mesh/ns/edge/sa/envoy"
 	cert, key := authority.Issue(t, "tollgate", ours, "tollgate.test")
 	envoyCert, envoyKey := authority.Issue(t, "envoy", theirs)
 	g := newGate(t, "domain: mesh\n")
+	g.fast = fast
 	g.put(t, consumers.Consumer{ID: "tls", Limits: unlimited()}, "prod")
 	g.serve(t, "127.0.0.1:0", envoy.ServerOptions{TLS: &envoy.TLS{Cert: cert, Key: key, ClientCA: authority.CA, ClientSANs: []string{theirs}}})
 	for _, c := range []struct {

@@ -29,6 +29,7 @@ type gate struct {
 	book     *descriptors.Book
 	queue    *limits.Queue
 	clock    *limits.Clock
+	fast     bool // served on the fast listener
 
 	server *envoy.Server
 	served chan error
@@ -93,7 +94,11 @@ func (g *gate) serve(t *testing.T, address string, o envoy.ServerOptions) {
 		t.Fatal(err)
 	}
 	served := make(chan error, 1)
-	go func() { served <- s.Serve(lis) }()
+	serve := s.Serve
+	if g.fast {
+		serve = s.ServeFast
+	}
+	go func() { served <- serve(lis) }()
 	g.server, g.served, g.addr = s, served, address
 	if lis.Addr().Network() == "tcp" {
 		g.addr = lis.Addr().String()
@@ -118,7 +123,12 @@ func (g *gate) drain(t *testing.T) {
 // upstream and these gates.
 func wire(t *testing.T, o config.Options, gates ...*gate) *envoytest.Envoy {
 	t.Helper()
-	binary := envoytest.Binary(t)
+	return wireTo(t, envoytest.Binary(t), o, gates...)
+}
+
+// wireTo is wire for an Envoy of the caller's choice.
+func wireTo(t *testing.T, binary string, o config.Options, gates ...*gate) *envoytest.Envoy {
+	t.Helper()
 	o.Listen, o.Admin, o.Upstream = "127.0.0.1:0", "127.0.0.1:0", envoytest.StartUpstream(t).Addr
 	for _, g := range gates {
 		o.Tollgate = append(o.Tollgate, g.addr)
@@ -133,6 +143,10 @@ func wire(t *testing.T, o config.Options, gates ...*gate) *envoytest.Envoy {
 	}
 	return envoytest.Start(t, binary, b.Bytes())
 }
+
+// listeners are both ways to serve a gate: what holds for one holds for the
+// other.
+func listeners() map[string]bool { return map[string]bool{"grpc": false, "fast": true} }
 
 // clients returns one client for each protocol.
 func clients(t *testing.T, e *envoytest.Envoy) map[string]envoytest.Client {

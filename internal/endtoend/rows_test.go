@@ -22,22 +22,25 @@ import (
 const method = "/shop.Orders/List"
 
 // TestEveryAnswer shows every row of the contract's table of answers, in both
-// wirings, to clients of each protocol.
+// wirings and on both listeners, to clients of each protocol.
 func TestEveryAnswer(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []config.Mode{config.Fused, config.TwoPhase} {
-		t.Run(string(mode), func(t *testing.T) {
-			t.Parallel()
-			g := newGate(t, "domain: mesh\n")
-			g.serve(t, unixSocket(t), envoy.ServerOptions{})
-			e := wire(t, config.Options{Mode: mode}, g)
-			for protocol, client := range clients(t, e) {
-				t.Run(protocol, func(t *testing.T) {
-					t.Parallel()
-					everyAnswer(t, g, client, protocol)
-				})
-			}
-		})
+		for listener, fast := range listeners() {
+			t.Run(string(mode)+"-"+listener, func(t *testing.T) {
+				t.Parallel()
+				g := newGate(t, "domain: mesh\n")
+				g.fast = fast
+				g.serve(t, unixSocket(t), envoy.ServerOptions{})
+				e := wire(t, config.Options{Mode: mode}, g)
+				for protocol, client := range clients(t, e) {
+					t.Run(protocol, func(t *testing.T) {
+						t.Parallel()
+						everyAnswer(t, g, client, protocol)
+					})
+				}
+			})
+		}
 	}
 }
 
