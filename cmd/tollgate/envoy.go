@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"strings"
@@ -73,7 +74,7 @@ func fit(o *envoyconfig.Options, path string) error {
 		return usagef("%s: the gRPC port uses TLS: say with --tls-ca and --tls-name how Envoy checks it", path)
 	}
 	if len(o.Tollgate) == 0 {
-		o.Tollgate = []string{reachable(listen.GRPC)}
+		o.Tollgate = []string{reachable(cmp.Or(listen.Fast, listen.GRPC))}
 	}
 	return nil
 }

@@ -25,8 +25,9 @@ type Config struct {
 // Listen says where Tollgate listens. A change of it needs a restart.
 type Listen struct {
 	GRPC  string        // grpc: HOST:PORT or unix:PATH, asked by Envoy
+	Fast  string        // fast: HOST:PORT or unix:PATH, the hot calls once more; empty: not served
 	HTTP  string        // http: HOST:PORT; health, metrics, admin API
-	TLS   *TLS          // tls of the gRPC port; nil: plaintext
+	TLS   *TLS          // tls of the gRPC ports; nil: plaintext
 	Drain time.Duration // drain: how long decisions go on after SIGTERM
 }
 

@@ -70,7 +70,7 @@ func (r *reader) listen(n yamlfile.Node) {
 				n.Errorf("want HOST:PORT: only grpc may be a socket")
 			}
 		},
-		"fast":  func(n yamlfile.Node) { r.address(n); notYet(n, "the fast listener") },
+		"fast":  func(n yamlfile.Node) { r.c.Listen.Fast = r.address(n) },
 		"tls":   r.readTLS,
 		"drain": func(n yamlfile.Node) { r.c.Listen.Drain = n.Duration() },
 	})

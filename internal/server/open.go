@@ -87,7 +87,7 @@ func (s *Server) openServers(ctx context.Context) (err error) {
 	s.putInForce(now)
 	s.metrics.Reloaded(now.at, nil)
 
-	o := envoy.ServerOptions{Drain: listen.Drain, Log: s.log, Metrics: s.prom}
+	o := envoy.ServerOptions{Drain: listen.Drain, Log: s.log, Metrics: s.prom, MayWait: s.mayHold.Load}
 	if t := listen.TLS; t != nil {
 		o.TLS = &envoy.TLS{Cert: t.Cert, Key: t.Key, ClientCA: t.ClientCA, ClientSANs: t.ClientSANs}
 	}
@@ -100,6 +100,12 @@ func (s *Server) openServers(ctx context.Context) (err error) {
 		return fmt.Errorf("listen.grpc: %w", err)
 	}
 	s.opens(func() error { return closed(s.grpcListener) })
+	if listen.Fast != "" {
+		if s.fastListener, err = envoy.Listen(listen.Fast); err != nil {
+			return fmt.Errorf("listen.fast: %w", err)
+		}
+		s.opens(func() error { return closed(s.fastListener) })
+	}
 	var lc net.ListenConfig
 	if s.httpListener, err = lc.Listen(ctx, "tcp", listen.HTTP); err != nil {
 		return fmt.Errorf("listen.http: %w", err)

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -75,6 +76,12 @@ func (s *Server) putInForce(c *current) {
 	if m, err := config.ParseMode(c.settings.Mode); err == nil {
 		policy.Mode = m
 	}
+	// Before the first limit that holds is in force, and after the last.
+	held := holds(c)
+	if held {
+		s.mayHold.Store(true)
+	}
+	defer s.mayHold.Store(held)
 	s.level.Set(cfg.Telemetry.LogLevel)
 	s.top.Show(cfg.Telemetry.TopConsumers)
 	s.registry.SetOptions(s.clock.Now(), registryOptions(c))
@@ -83,6 +90,13 @@ func (s *Server) putInForce(c *current) {
 	s.rls.SetPolicy(ratelimit.Policy{
 		Mode: policy.Mode, Headers: policy.Headers, Schemes: schemes(cfg), CountRefused: cfg.Rules.CountRefused,
 	})
+}
+
+// holds reports whether some limit may hold a request. What consumers of a
+// store that others change may come to have is not known here.
+func holds(c *current) bool {
+	return c.Config.Consumers.Source != "file" || c.MaxWait() > 0 ||
+		slices.ContainsFunc(registryOptions(c).Default, func(l consumers.Limit) bool { return l.MaxWait > 0 })
 }
 
 func registryOptions(c *current) consumers.RegistryOptions {

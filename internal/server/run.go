@@ -41,6 +41,9 @@ func (s *Server) run() {
 		})
 	}
 	s.serving.Go(func() { s.ended(s.grpc.Serve(s.grpcListener)) })
+	if s.fastListener != nil {
+		s.serving.Go(func() { s.ended(s.grpc.ServeFast(s.fastListener)) })
+	}
 	s.serving.Go(func() {
 		if err := s.http.Serve(s.httpListener); !errors.Is(err, http.ErrServerClosed) {
 			s.ended(err)
@@ -48,7 +51,7 @@ func (s *Server) run() {
 	})
 	now := s.current.Load()
 	known, _ := s.registry.Len()
-	s.log.Info("tollgate is running", "version", s.o.Build.Version, "grpc", s.GRPCAddr(), "http", s.HTTPAddr(),
+	s.log.Info("tollgate is running", "version", s.o.Build.Version, "grpc", s.GRPCAddr(), "fast", s.FastAddr(), "http", s.HTTPAddr(),
 		"config", s.o.ConfigPath, "source", now.Config.Consumers.Source, "consumers", known, "rules", now.Rules.Len())
 	s.warn(now)
 }

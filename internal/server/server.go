@@ -77,9 +77,11 @@ type Server struct {
 	grpc         *envoy.Server
 	http         *http.Server
 	grpcListener net.Listener
+	fastListener net.Listener // nil: not configured
 	httpListener net.Listener
 	draining     atomic.Bool
-	failed       chan error // a listener that ended by itself
+	mayHold      atomic.Bool // some limit in force may hold requests
+	failed       chan error  // a listener that ended by itself
 
 	current atomic.Pointer[current]
 	change  sync.Mutex // serializes changes of current
@@ -108,7 +110,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{o: o, level: new(slog.LevelVar), clock: limits.NewClock(), failed: make(chan error, 2)}
+	s := &Server{o: o, level: new(slog.LevelVar), clock: limits.NewClock(), failed: make(chan error, 3)}
 	s.log = telemetry.NewLogger(o.Log, loaded.Config.Telemetry.LogFormat, s.level)
 	s.current.Store(&current{Loaded: loaded, sources: sources, at: time.Now()})
 	if err := s.open(ctx); err != nil {
@@ -143,6 +145,14 @@ func (s *Server) release() error {
 
 // GRPCAddr returns where Envoy may ask: HOST:PORT or unix:PATH.
 func (s *Server) GRPCAddr() string { return addr(s.grpcListener) }
+
+// FastAddr returns where the fast listener may be asked, or "".
+func (s *Server) FastAddr() string {
+	if s.fastListener == nil {
+		return ""
+	}
+	return addr(s.fastListener)
+}
 
 // HTTPAddr returns the HOST:PORT of health, metrics and admin API.
 func (s *Server) HTTPAddr() string { return addr(s.httpListener) }
