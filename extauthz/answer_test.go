@@ -340,6 +340,7 @@ func FuzzCheck(f *testing.F) {
 	for _, req := range []*authv3.CheckRequest{
 		request("/a?k=sesame", map[string]string{"authorization": "Bearer sesame", "cookie": "c=1", "x-tollgate-consumer": "x"}),
 		withContext(rawRequest("/", [2]string{"authorization", "Bearer no"}), "mode", "both", "cost", "2", "answer", "keeper"),
+		usual(), full(),
 	} {
 		data, err := proto.Marshal(req)
 		if err != nil {
@@ -348,13 +349,13 @@ func FuzzCheck(f *testing.F) {
 		f.Add(data)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		var req authv3.CheckRequest
-		if proto.Unmarshal(data, &req) != nil {
-			return
-		}
-		r, err := fix.Check(context.Background(), &req)
+		r, err := fix.both(t, context.Background(), data)
 		if err != nil {
 			return
+		}
+		var req authv3.CheckRequest
+		if err := proto.Unmarshal(data, &req); err != nil {
+			t.Fatal(err)
 		}
 		out, err := proto.Marshal(r)
 		if err != nil {

@@ -7,6 +7,9 @@ import (
 	"testing"
 	"time"
 
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"google.golang.org/protobuf/proto"
+
 	"github.com/tollgate-dev/tollgate/descriptors/consumers"
 	"github.com/tollgate-dev/tollgate/extauthz"
 	"github.com/tollgate-dev/tollgate/limits"
@@ -98,7 +101,8 @@ func BenchmarkDecisionHotKey(b *testing.B) {
 	b.Run("goroutines=8", func(b *testing.B) { run(b, 4) })
 }
 
-// BenchmarkCheck is a decision with both translations, without gRPC.
+// BenchmarkCheck is a decision with both translations, without gRPC: of messages
+// (which gRPC decodes and encodes besides) and of bytes.
 func BenchmarkCheck(b *testing.B) {
 	one := rate(1, time.Hour)
 	one.Burst = 1
@@ -106,17 +110,33 @@ func BenchmarkCheck(b *testing.B) {
 		name  string
 		limit limits.Limit
 	}{{"admitted", rate(limits.MaxN/2, time.Second)}, {"refused", one}} {
-		f := newFixture(b, setup{policy: extauthz.Policy{Credentials: []extauthz.Place{bearer}, Strip: true}, consumers: limited(bb.limit)})
-		req := request("/v1/items/42", map[string]string{
-			"authorization": "Bearer sesame", "user-agent": "curl/8.5.0", "accept": "*/*", "content-type": "application/json",
-			":method": "GET", ":path": "/v1/items/42", ":authority": "api.example.com", ":scheme": "https",
-			"x-request-id": "0fe9b4d2-6a51-4c6c-9b9c-2f3b3d1d6f0a", "x-forwarded-proto": "https",
-		})
-		f.check(b, req)
-		b.Run(bb.name, func(b *testing.B) {
+		f := newFixture(b, setup{policy: extauthz.Policy{Credentials: []extauthz.Place{bearer}, Strip: true}, consumers: limited(bb.limit), unobserved: true})
+		data, err := proto.Marshal(usual())
+		if err != nil {
+			b.Fatal(err)
+		}
+		f.check(b, usual())
+		b.Run(bb.name+"/messages", func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := f.Check(context.Background(), req); err != nil {
+				var req authv3.CheckRequest
+				if err := proto.Unmarshal(data, &req); err != nil {
+					b.Fatal(err)
+				}
+				r, err := f.Server.Check(context.Background(), &req)
+				if err != nil {
+					b.Fatal(err)
+				}
+				if _, err := proto.Marshal(r); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.Run(bb.name+"/bytes", func(b *testing.B) {
+			b.ReportAllocs()
+			var room []byte
+			for b.Loop() {
+				if room, err = f.Server.CheckBytes(context.Background(), data, room[:0]); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -1,9 +1,11 @@
 package extauthz
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -25,15 +27,24 @@ func (s *Server) Check(ctx context.Context, req *authv3.CheckRequest) (*authv3.C
 	defer s.release(w)
 	p, now := s.plan.Load(), s.clock.Now()
 	err := w.view.read(ctx, p, req)
+	if err = s.settle(ctx, p, now, w, err); err != nil {
+		return nil, err
+	}
+	return w.answer.response(&w.verdict), nil
+}
+
+// settle decides about the request that was read into w, unless reading failed,
+// tells the Observer and composes the answer.
+func (s *Server) settle(ctx context.Context, p *plan, now limits.Time, w *work, err error) error {
 	if err == nil {
 		err = s.decide(ctx, p, now, &w.view, &w.verdict)
 	}
 	s.observe(ctx, now, w, err)
 	if err != nil {
-		return nil, rpcError(err)
+		return rpcError(err)
 	}
 	w.answer.compose(&w.view, &w.verdict)
-	return w.answer.response(&w.verdict), nil
+	return nil
 }
 
 func rpcError(err error) error {
@@ -50,7 +61,7 @@ func (s *Server) observe(ctx context.Context, now limits.Time, w *work, err erro
 	}
 	d, e := &w.verdict, &w.event
 	*e = Event{
-		API: "ext_authz", Outcome: d.Outcome, Domain: d.Domain, Rule: d.Rule,
+		API: "ext_authz", Outcome: d.Outcome, Domain: s.lasting(d.Domain), Rule: d.Rule,
 		Consumer: d.Consumer, Token: d.Token, Limit: d.Limit, Decision: d.Decision,
 		Took: s.clock.Now().Sub(now), Wait: d.Wait,
 	}
@@ -64,31 +75,55 @@ func (s *Server) observe(ctx context.Context, now limits.Time, w *work, err erro
 	s.observer.Observe(e)
 }
 
+// lasting returns a domain's name as a string that outlives the request, whose
+// context extensions it may come from.
+func (s *Server) lasting(domain string) string {
+	if own := s.plan.Load().policy.Domain; own == domain {
+		return own
+	}
+	if rules := s.book.Rules(); rules != nil {
+		if d := rules.Domain(domain); d != nil {
+			return d.Name()
+		}
+	}
+	return strings.Clone(domain)
+}
+
 var errNoHTTP = errors.New("this is no HTTP request: attributes.request.http is empty")
 
 // read fills v from Envoy's message.
 func (v *View) read(ctx context.Context, p *plan, req *authv3.CheckRequest) error {
 	attributes := req.GetAttributes()
 	http := attributes.GetRequest().GetHttp()
-	if http.GetMethod() == "" && http.GetPath() == "" && len(http.GetHeaders()) == 0 && len(http.GetHeaderMap().GetHeaders()) == 0 {
-		return errNoHTTP
-	}
 	v.ID, v.Method, v.Host, v.Path = http.GetId(), http.GetMethod(), http.GetHost(), http.GetPath()
-	if q := http.GetQuery(); q != "" && !strings.Contains(v.Path, "?") {
-		v.Path += "?" + q
-	}
 	v.readHeaders(http)
 	for name, value := range attributes.GetContextExtensions() {
 		v.Context = append(v.Context, Field{name, value})
 	}
 	v.Principal = attributes.GetSource().GetPrincipal()
+	v.readMetadata(p, attributes.GetMetadataContext())
+	return v.complete(ctx, p, http.GetQuery(), attributes.GetSource().GetAddress().GetSocketAddress().GetAddress())
+}
+
+func (v *View) readMetadata(p *plan, m *corev3.Metadata) {
 	for _, path := range p.paths {
-		if value, ok := metadataAt(attributes.GetMetadataContext(), path); ok {
+		if value, ok := metadataAt(m, path); ok {
 			v.Metadata = append(v.Metadata, MetadataValue{path, value})
 		}
 	}
+}
+
+// complete adds what follows from the rest: query is that of a path without one,
+// peer the address at the other end of the client's connection.
+func (v *View) complete(ctx context.Context, p *plan, query, peer string) error {
+	if v.Method == "" && v.Path == "" && len(v.Headers) == 0 {
+		return errNoHTTP
+	}
+	if query != "" && !strings.Contains(v.Path, "?") {
+		v.Path += "?" + query
+	}
 	if p.remote {
-		v.RemoteAddress = remoteAddress(ctx, v, attributes.GetSource().GetAddress())
+		v.RemoteAddress = remoteAddress(ctx, v, peer)
 	}
 	return nil
 }
@@ -110,6 +145,11 @@ func (v *View) readHeaders(http *authv3.AttributeContext_HttpRequest) {
 	for name, value := range http.GetHeaders() {
 		v.Headers = append(v.Headers, Field{strings.ToLower(name), value})
 	}
+	// Names that differ only in their case are the same header: which of the
+	// values comes first must not depend on the order of a map.
+	slices.SortFunc(v.Headers, func(a, b Field) int {
+		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Value, b.Value))
+	})
 }
 
 // metadataAt returns the value at a namespace and path of keys as text.
@@ -140,14 +180,14 @@ func metadataAt(m *corev3.Metadata, path []string) (string, bool) {
 // the call's own metadata (x-client-ip, from %DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%),
 // else the header that Envoy sets at the edge of the trusted network, else the
 // TCP peer. x-forwarded-for is never read: its beginning is the client's.
-func remoteAddress(ctx context.Context, v *View, peer *corev3.Address) string {
+func remoteAddress(ctx context.Context, v *View, peer string) string {
 	if values := metadata.ValueFromIncomingContext(ctx, "x-client-ip"); len(values) == 1 && isAddress(values[0]) {
 		return values[0]
 	}
 	if address, ok := v.header("x-envoy-external-address"); ok && isAddress(address) {
 		return address
 	}
-	return peer.GetSocketAddress().GetAddress()
+	return peer
 }
 
 func isAddress(s string) bool {

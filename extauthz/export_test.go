@@ -1,7 +1,25 @@
 package extauthz
 
+import (
+	"context"
+
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+)
+
 // What tests in the external package look into.
 var (
 	RetryAfter = retryAfter
 	PerSeconds = perSeconds
 )
+
+// Read reads a decoded request.
+func (s *Server) Read(ctx context.Context, req *authv3.CheckRequest) (v View, err error) {
+	err = v.read(ctx, s.plan.Load(), req)
+	return v, err
+}
+
+// Scan reads an encoded one, if it can.
+func (s *Server) Scan(ctx context.Context, req []byte) (v View, ok bool, err error) {
+	ok, err = new(scanner).scan(ctx, s.plan.Load(), &v, req)
+	return v, ok, err
+}

@@ -19,12 +19,15 @@ const epoch = limits.Time(1_700_002_800_000_000_000)
 
 var bearer = extauthz.Place{Header: "authorization", Scheme: "Bearer"}
 
-// fixture is a server with what it decides with.
+// fixture is a server with what it decides with, and a twin of it that is asked
+// in bytes whatever the server is asked.
 type fixture struct {
 	*extauthz.Server
+	tb       testing.TB
 	registry *consumers.Registry
 	book     *descriptors.Book
 	seen     *recorder
+	twin     *fixture
 }
 
 type setup struct {
@@ -34,6 +37,8 @@ type setup struct {
 	queue     *limits.Queue
 	clock     *limits.Clock // nil: a new one
 	random    func() float64
+
+	unobserved bool
 }
 
 // someone is billing, with the token prod, whose secret is "sesame".
@@ -46,10 +51,20 @@ func someone() []consumers.Consumer {
 
 func newFixture(t testing.TB, s setup) *fixture {
 	t.Helper()
+	if s.clock == nil {
+		s.clock = limits.NewClock()
+	}
+	f := newServer(t, s)
+	f.twin = newServer(t, s)
+	return f
+}
+
+func newServer(t testing.TB, s setup) *fixture {
+	t.Helper()
 	if s.consumers == nil {
 		s.consumers = someone()
 	}
-	f := &fixture{registry: consumers.NewRegistry(consumers.RegistryOptions{}), seen: &recorder{}}
+	f := &fixture{tb: t, registry: consumers.NewRegistry(consumers.RegistryOptions{}), seen: &recorder{}}
 	if err := f.registry.Replace(epoch, consumers.Set{Consumers: s.consumers}); err != nil {
 		t.Fatal(err)
 	}
@@ -64,12 +79,11 @@ func newFixture(t testing.TB, s setup) *fixture {
 	if s.random == nil {
 		s.random = func() float64 { return 0 }
 	}
-	if s.clock == nil {
-		s.clock = limits.NewClock()
+	o := extauthz.Options{Registry: f.registry, Book: f.book, Queue: s.queue, Clock: s.clock, Observer: f.seen, Random: s.random}
+	if s.unobserved {
+		o.Observer = nil
 	}
-	f.Server = extauthz.New(extauthz.Options{
-		Registry: f.registry, Book: f.book, Queue: s.queue, Clock: s.clock, Observer: f.seen, Random: s.random,
-	}, &s.policy)
+	f.Server = extauthz.New(o, &s.policy)
 	return f
 }
 

@@ -55,6 +55,7 @@ func (s *Server) SetPolicy(p *Policy) { s.plan.Store(newPlan(p)) }
 // work is the memory of one call.
 type work struct {
 	view    View
+	scanner scanner
 	verdict Verdict
 	answer  answer
 	event   Event
@@ -66,6 +67,7 @@ const maxKept = 64 << 10
 // release gives w back without what it holds of the request.
 func (s *Server) release(w *work) {
 	w.view.reset()
+	w.scanner = scanner{}
 	w.verdict.reset()
 	w.event = Event{}
 	if cap(w.answer.text) > maxKept {
