@@ -55,8 +55,12 @@ func (r idleReset) Take(st State, now Time, n int64) State {
 	return State{A: int64(now), B: r.count(st, now) + n}
 }
 
-// Refund implements [Algorithm].
-func (r idleReset) Refund(st State, _ Time, n int64) State {
+// Refund implements [Algorithm]. What was taken a period before the last
+// request may have been taken before a silence, and weighs on nothing then.
+func (r idleReset) Refund(st State, now Time, n int64) State {
+	if Time(st.A).Sub(now) >= r.period {
+		return st
+	}
 	return State{A: st.A, B: max(0, st.B-n)}
 }
 

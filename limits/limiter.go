@@ -91,8 +91,11 @@ func (l *Limiter) WaitFor(now Time, ahead, n int64) time.Duration {
 }
 
 // Refund gives back n that an earlier Take took; now is the instant that the
-// Take was given. A later Take decides as if those n had never been taken, but
-// for what the limiter could not hold.
+// Take was given. A later Take decides as if those n had never been taken. Give
+// back promptly: a bucket that has filled up in between would have lost what
+// it gets back. Three things are not given back in full: the silence that a
+// request of idle_reset broke, the time of a request in a window of more than
+// 128 (to a 128th of it), and a fraction of a permit of Guava's two kinds.
 func (l *Limiter) Refund(now Time, n int64) {
 	if n < 1 {
 		return

@@ -1,0 +1,129 @@
+package limits_test
+
+import (
+	"runtime"
+	"sync/atomic"
+	"testing"
+	"time"
+	"unsafe"
+
+	"github.com/tollgate-dev/tollgate/limits"
+)
+
+// BenchmarkTake is one decision, the reading of the clock included: admitted
+// where the limit is wide, refused where it is narrow.
+func BenchmarkTake(b *testing.B) {
+	clock := limits.NewClock()
+	b.Run("clock alone", func(b *testing.B) {
+		for b.Loop() {
+			clock.Now()
+		}
+	})
+	for name, l := range everyKind() {
+		for _, n := range []int64{l.N, 1_000_000} {
+			verdict := map[bool]string{true: "admitted", false: "refused"}[n == 1_000_000]
+			l.N, l.Burst = n, 0
+			if n == 1_000_000 && l.Kind == limits.Quota {
+				l.N = limits.MaxN / 1024
+			}
+			s, err := limits.Compile(l)
+			if err != nil {
+				continue
+			}
+			b.Run(name+"/"+verdict, func(b *testing.B) {
+				lim := limits.New(s, clock.Now())
+				b.ReportAllocs()
+				for b.Loop() {
+					lim.Take(clock.Now(), 1)
+				}
+			})
+		}
+	}
+	b.Run("rate/after a warm-up", func(b *testing.B) {
+		lim := limits.Restore(spec(b, warmed(1_000_000, time.Second)), clock.Now(), limits.State{Kind: limits.Rate})
+		for b.Loop() {
+			lim.Take(clock.Now(), 1)
+		}
+	})
+}
+
+// BenchmarkHotKey is one limiter that 8 goroutines share.
+func BenchmarkHotKey(b *testing.B) {
+	clock := limits.NewClock()
+	for name, l := range everyKind() {
+		b.Run(name, func(b *testing.B) {
+			if l.Kind != limits.Quota {
+				l.N, l.Burst = 1_000_000, 0
+			}
+			lim := limits.New(spec(b, l), clock.Now())
+			b.SetParallelism((goroutines + runtime.GOMAXPROCS(0) - 1) / runtime.GOMAXPROCS(0))
+			b.ReportAllocs()
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					lim.Take(clock.Now(), 1)
+				}
+			})
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds()/1e6, "M/s")
+		})
+	}
+}
+
+const goroutines = 8
+
+// BenchmarkTakeAll is a request with three limits.
+func BenchmarkTakeAll(b *testing.B) {
+	clock := limits.NewClock()
+	now := clock.Now()
+	claims := make([]limits.Claim, 3)
+	for i := range claims {
+		claims[i] = limits.Claim{Limiter: limits.New(spec(b, perSecond(1_000_000)), now), N: 1}
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		limits.TakeAll(clock.Now(), claims)
+	}
+}
+
+// TestSizeOfALimiter: a million of them must fit.
+func TestSizeOfALimiter(t *testing.T) {
+	if n := unsafe.Sizeof(limits.Limiter{}) + limits.SizeOfBucket; n > 96 {
+		t.Errorf("a limiter and its bucket have %d bytes, want at most 96", n)
+	}
+	const n = 1_000_000
+	s := spec(t, warmed(10, time.Second))
+	ls := make([]limits.Limiter, n)
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	for i := range ls {
+		limits.InitLimiter(&ls[i], s, epoch)
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	each := float64(after.HeapAlloc-before.HeapAlloc)/n + float64(unsafe.Sizeof(ls[0]))
+	if each > 96 {
+		t.Errorf("%.1f bytes a limiter, want at most 96", each)
+	}
+	t.Logf("%.1f bytes a limiter", each)
+	runtime.KeepAlive(ls)
+}
+
+// TestOneHotKey: 8 goroutines get all the decisions that they ask for.
+func TestOneHotKey(t *testing.T) {
+	const each = 20_000
+	for name, l := range everyKind() {
+		t.Run(name, func(t *testing.T) {
+			lim := limits.New(spec(t, l), epoch)
+			var clock atomic.Int64
+			parallel(func(int) {
+				for range each {
+					lim.Take(epoch.Add(time.Duration(clock.Add(1000))), 1)
+				}
+			})
+			u := lim.Usage()
+			if got := u.Admitted + u.Refused; got != goroutines*each || u.Admitted == 0 {
+				t.Errorf("usage %+v, want %d decisions", u, goroutines*each)
+			}
+		})
+	}
+}
