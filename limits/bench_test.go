@@ -76,7 +76,7 @@ func BenchmarkTakeAll(b *testing.B) {
 	now := clock.Now()
 	claims := make([]limits.Claim, 3)
 	for i := range claims {
-		claims[i] = limits.Claim{Limiter: limits.New(spec(b, perSecond(1_000_000)), now), N: 1}
+		claims[i] = limits.Claim{Limiter: limits.New(spec(b, burst(1_000_000, 0)), now), N: 1}
 	}
 	b.ReportAllocs()
 	for b.Loop() {

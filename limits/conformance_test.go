@@ -87,7 +87,7 @@ func TestAgainstTheModel(t *testing.T) {
 	tests := map[string][]limits.Limit{
 		"rate":         {{Kind: limits.Rate, N: 10, Period: s, Burst: 5}, {Kind: limits.Rate, N: 3, Period: s, Burst: 50}, {Kind: limits.Rate, N: 1, Period: 7 * s, Burst: 3}},
 		"pace":         {{Kind: limits.Pace, N: 10, Period: s}, {Kind: limits.Pace, N: 3, Period: s}},
-		"fixed_window": {{Kind: limits.FixedWindow, N: 10, Period: 2 * s}, {Kind: limits.FixedWindow, N: 4, Period: 3 * s}, {Kind: limits.FixedWindow, N: limits.MaxN, Period: s}},
+		"fixed_window": {{Kind: limits.FixedWindow, N: 10, Period: 2 * s}, {Kind: limits.FixedWindow, N: 4, Period: 2 * s}, {Kind: limits.FixedWindow, N: 4, Period: 3 * s}, {Kind: limits.FixedWindow, N: limits.MaxN, Period: s}},
 		"quota":        {{Kind: limits.Quota, N: 10, Calendar: limits.Minute}, {Kind: limits.Quota, N: 20, Calendar: limits.Hour, Location: berlin}, {Kind: limits.Quota, N: 99, Calendar: limits.Week, Location: berlin}},
 		"window":       {{Kind: limits.Window, N: 10, Period: 2 * s}, {Kind: limits.Window, N: 3, Period: s}, {Kind: limits.Window, N: 100, Period: 5 * s}},
 		"idle_reset":   {{Kind: limits.IdleReset, N: 10, Period: s}, {Kind: limits.IdleReset, N: 3, Period: 2 * s}},

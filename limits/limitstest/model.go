@@ -83,6 +83,10 @@ func (m *Model) SetLimit(now limits.Time, l limits.Limit) {
 	if l == m.limit {
 		return
 	}
+	if o := m.limit; l.Kind == limits.FixedWindow && o.Kind == limits.FixedWindow && l.Period == o.Period {
+		m.limit, m.kind.(*diary).n = l, l.N // a fixed window keeps its count
+		return
+	}
 	used, of := m.kind.used(now)
 	next := rulesOf(l)
 	_, capacity := next.used(now)
@@ -184,7 +188,7 @@ func (d *diary) admit(now limits.Time, n int64) bool {
 
 func (d *diary) used(now limits.Time) (int64, int64) {
 	_, count := d.page(now)
-	return count, d.n
+	return min(count, d.n), d.n
 }
 
 func (d *diary) setUsed(now limits.Time, used int64) { d.open, d.count = d.label(now), used }
