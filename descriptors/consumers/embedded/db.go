@@ -32,6 +32,9 @@ const lockTimeout = time.Second
 // flushEvery is how often states are written: what a kill can lose at most.
 const flushEvery = 500 * time.Millisecond
 
+// releaseEvery is how often the file's pages are given back to the system.
+const releaseEvery = time.Minute
+
 // maxBatch bounds the changes that share a transaction.
 const maxBatch = 1000
 
@@ -189,14 +192,16 @@ func (db *DB) writer() {
 	defer close(db.stopped)
 	tick := time.NewTicker(flushEvery)
 	defer tick.Stop()
+	release := time.NewTicker(releaseEvery)
+	defer release.Stop()
 	for {
 		select {
 		case c := <-db.work:
 			db.commit(db.gather(c))
 		case <-tick.C:
-			if err := db.states.flush(db); err != nil && db.options.Failed != nil {
-				db.options.Failed(err)
-			}
+			db.report(db.states.flush(db))
+		case <-release.C:
+			db.report(db.release())
 		case <-db.stop:
 			for {
 				select {
@@ -207,6 +212,12 @@ func (db *DB) writer() {
 				}
 			}
 		}
+	}
+}
+
+func (db *DB) report(err error) {
+	if err != nil && db.options.Failed != nil {
+		db.options.Failed(err)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -26,20 +27,34 @@ var _ consumers.Store = (*Store)(nil)
 func (db *DB) Consumers(r *consumers.Registry, plans map[string]consumers.Plan) (*Store, error) {
 	err := guard(db.path, func() error {
 		return db.bolt.View(func(tx *bbolt.Tx) error {
-			return r.Load(db.options.Clock.Now(), plans, all(tx))
+			return r.Load(db.options.Clock.Now(), plans, db.all(tx))
 		})
 	})
 	if err != nil {
 		return nil, fmt.Errorf("load %s: %w", db.path, err)
 	}
+	if err := db.release(); err != nil {
+		return nil, err
+	}
+	if n, _ := r.Len(); n > releaseAfter {
+		debug.FreeOSMemory() // loading left more garbage than will come again soon
+	}
 	return &Store{db: db, registry: r}, nil
 }
 
-func all(tx *bbolt.Tx) iter.Seq2[consumers.Consumer, error] {
+// releaseAfter is after how many consumers the pages that were read are given
+// back, so that loading does not need the whole file in memory.
+const releaseAfter = 50_000
+
+func (db *DB) all(tx *bbolt.Tx) iter.Seq2[consumers.Consumer, error] {
 	return func(yield func(consumers.Consumer, error) bool) {
-		cursor := tx.Bucket(bucketConsumers).Cursor()
+		cursor, cache := tx.Bucket(bucketConsumers).Cursor(), limitsCache{}
+		n := 0
 		for k, v := cursor.First(); k != nil; k, v = cursor.Next() {
-			c, err := decode(k, v)
+			c, err := decode(k, v, cache)
+			if n++; err == nil && n%releaseAfter == 0 {
+				err = db.release()
+			}
 			if !yield(c, err) {
 				return
 			}
@@ -47,8 +62,8 @@ func all(tx *bbolt.Tx) iter.Seq2[consumers.Consumer, error] {
 	}
 }
 
-func decode(k, v []byte) (consumers.Consumer, error) {
-	c, err := decodeConsumer(string(k), v)
+func decode(k, v []byte, cache limitsCache) (consumers.Consumer, error) {
+	c, err := decodeConsumer(string(k), v, cache)
 	if err != nil {
 		return c, fmt.Errorf("consumer %q is damaged: %w: put a backup of the file in its place", k, err)
 	}
@@ -68,7 +83,7 @@ func (s *Store) List(_ context.Context, after string, n int) (page []consumers.C
 				next = page[n-1].ID
 				return nil
 			}
-			c, err := decode(k, v)
+			c, err := decode(k, v, nil)
 			if err != nil {
 				return err
 			}
@@ -99,7 +114,7 @@ func read(b *bbolt.Bucket, id string) (consumers.Consumer, error) {
 	if v == nil || id == "" {
 		return consumers.Consumer{}, fmt.Errorf("consumer %q: %w", id, consumers.ErrNotFound)
 	}
-	return decode([]byte(id), v)
+	return decode([]byte(id), v, nil)
 }
 
 // Put is Store.Put.
@@ -222,7 +237,7 @@ func (b *batch) consumer(id string, m consumers.Match) (consumers.Consumer, erro
 		}
 		return consumers.Consumer{}, nil
 	}
-	c, err := decode([]byte(id), v)
+	c, err := decode([]byte(id), v, nil)
 	switch {
 	case err != nil:
 		return c, err

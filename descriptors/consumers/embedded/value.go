@@ -29,7 +29,7 @@ func unseal(sealed []byte) ([]byte, error) {
 type consumerValue struct {
 	Version  uint64            `json:"version"`
 	Plan     string            `json:"plan,omitempty"`
-	Limits   *consumers.Limits `json:"limits,omitempty"`
+	Limits   json.RawMessage   `json:"limits,omitempty"`
 	Labels   map[string]string `json:"labels,omitempty"`
 	Disabled bool              `json:"disabled,omitempty"`
 	Tokens   []tokenValue      `json:"tokens,omitempty"`
@@ -47,7 +47,11 @@ type tokenValue struct {
 func encodeConsumer(c *consumers.Consumer) ([]byte, error) {
 	v := consumerValue{Version: c.Version, Plan: c.Plan, Labels: c.Labels, Disabled: c.Disabled}
 	if c.Limits != nil {
-		v.Limits = &c.Limits
+		ls, err := c.Limits.MarshalJSON()
+		if err != nil {
+			return nil, err
+		}
+		v.Limits = ls
 	}
 	for i := range c.Tokens {
 		t := &c.Tokens[i]
@@ -61,7 +65,25 @@ func encodeConsumer(c *consumers.Consumer) ([]byte, error) {
 	return seal(b), err
 }
 
-func decodeConsumer(id string, sealed []byte) (consumers.Consumer, error) {
+// limitsCache keeps limits by their text: in a large file they are often alike,
+// and reading them is most of the work. Those it returns are shared.
+type limitsCache map[string]consumers.Limits
+
+// maxCached bounds a cache.
+const maxCached = 10_000
+
+func (c limitsCache) read(text []byte) (ls consumers.Limits, err error) {
+	if ls, ok := c[string(text)]; ok {
+		return ls, nil
+	}
+	if err = ls.UnmarshalJSON(text); err == nil && c != nil && len(c) < maxCached {
+		c[string(text)] = ls
+	}
+	return ls, err
+}
+
+// decodeConsumer reads what encodeConsumer wrote. The cache may be nil.
+func decodeConsumer(id string, sealed []byte, cache limitsCache) (consumers.Consumer, error) {
 	b, err := unseal(sealed)
 	if err != nil {
 		return consumers.Consumer{}, err
@@ -72,7 +94,9 @@ func decodeConsumer(id string, sealed []byte) (consumers.Consumer, error) {
 	}
 	c := consumers.Consumer{ID: id, Version: v.Version, Plan: v.Plan, Labels: v.Labels, Disabled: v.Disabled}
 	if v.Limits != nil {
-		c.Limits = *v.Limits
+		if c.Limits, err = cache.read(v.Limits); err != nil {
+			return c, err
+		}
 	}
 	for _, tv := range v.Tokens {
 		t := consumers.Token{ID: tv.ID, Expires: at(tv.Expires), Created: at(tv.Created), PreviousUntil: at(tv.PreviousUntil)}
