@@ -31,8 +31,13 @@ type Live struct {
 type Metrics struct {
 	decisions *prometheus.CounterVec
 	seconds   *prometheus.HistogramVec
-	series    atomic.Pointer[map[labels]series] // copied on write
-	mu        sync.Mutex                        // serializes writes of series
+
+	// series is read without a lock. What is new waits in fresh until it has
+	// been asked for often enough to pay for a copy of the whole.
+	series atomic.Pointer[map[labels]series]
+	mu     sync.Mutex // guards what follows, and writes of series
+	fresh  map[labels]series
+	misses int
 
 	reloaded     prometheus.Gauge
 	reloadedLast prometheus.Gauge
@@ -75,6 +80,7 @@ func NewMetrics(reg prometheus.Registerer, b Build, live Live, top *Top) *Metric
 		}),
 	}
 	m.series.Store(&map[labels]series{})
+	m.fresh = map[labels]series{}
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name:        "build_info",
 		Help:        "Always 1; the labels say which build runs.",
@@ -117,22 +123,31 @@ func (m *Metrics) count(e *extauthz.Event) {
 	found.seconds.Observe(e.Took.Seconds())
 }
 
+// add finds or makes the series that are not in the lock-free map.
 func (m *Metrics) add(l labels) series {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	have := *m.series.Load()
-	if len(have) >= maxSeries {
-		l.domain, l.rule = "other", "other"
-	}
 	if s, ok := have[l]; ok {
 		return s
 	}
-	s := series{
-		count:   m.decisions.WithLabelValues(l.api, string(l.outcome), l.domain, l.rule),
-		seconds: m.seconds.WithLabelValues(l.api, string(l.outcome)),
+	if _, ok := m.fresh[l]; !ok && len(have)+len(m.fresh) >= maxSeries {
+		l.domain, l.rule = "other", "other"
 	}
-	more := maps.Clone(have)
-	more[l] = s
-	m.series.Store(&more)
+	s, ok := m.fresh[l]
+	if !ok {
+		s = series{
+			count:   m.decisions.WithLabelValues(l.api, string(l.outcome), l.domain, l.rule),
+			seconds: m.seconds.WithLabelValues(l.api, string(l.outcome)),
+		}
+		m.fresh[l] = s
+	}
+	if m.misses++; m.misses > len(have)/4 {
+		more := maps.Clone(have)
+		maps.Copy(more, m.fresh)
+		m.series.Store(&more)
+		clear(m.fresh)
+		m.misses = 0
+	}
 	return s
 }
