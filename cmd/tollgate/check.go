@@ -27,7 +27,7 @@ file:line:column: message. It exits with 1 if there is one, and changes nothing.
 			for _, w := range loaded.Warnings {
 				fmt.Fprintf(cmd.ErrOrStderr(), "warning: %v\n", w)
 			}
-			if path == "" {
+			if path == "" && !config.InRateLimitEnvironment(os.LookupEnv) {
 				_, err = fmt.Fprintln(cmd.OutOrStdout(), "ok: the defaults (name a file with --config)")
 				return err
 			}

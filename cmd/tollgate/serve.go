@@ -19,12 +19,18 @@ func newServe() *cobra.Command {
 		Long: `Serve answers Envoy on listen.grpc and people on listen.http. Without --config
 every port is on loopback, and consumers are kept in ./tollgate-data.
 
+In the environment of a deployment of envoyproxy/ratelimit (RUNTIME_ROOT,
+CONFIG_TYPE, …) and without --config, its variables say what it does.
+
 SIGHUP reloads the files; they are also watched. SIGTERM drains: not ready at
 once, decisions go on for listen.drain, then it ends. A second signal quits.`,
 		Example: "  tollgate serve --config tollgate.yaml --data-dir /var/lib/tollgate",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.Log, o.Build = cmd.ErrOrStderr(), build()
+			if !cmd.Flags().Changed("data-dir") {
+				o.DataDir = "" // the server's own choice
+			}
 			return serve(cmd.Context(), o)
 		},
 	}

@@ -13,6 +13,8 @@ type Policy struct {
 	Quota        bool // every rule counts as quota_mode
 	Metadata     bool // answers carry the metadata of the rules that admitted
 
+	Waiting bool // for the first rules: nothing can be decided, and calls are UNAVAILABLE
+
 	// Plain makes answers those of envoyproxy/ratelimit: these headers in
 	// place of Headers, no body and no header that tells Tollgate's refusals.
 	Plain *PlainHeaders

@@ -58,6 +58,10 @@ func (s *Server) ShouldRateLimit(ctx context.Context, r *rlsv3.RateLimitRequest)
 	d := s.pool.Get().(*decision)
 	defer s.release(d)
 	d.start(s, start)
+	if d.policy.Waiting {
+		s.tell(ctx, r, d, extauthz.Failed)
+		return nil, status.Error(codes.Unavailable, "no rate limit configuration loaded: waiting for the first rules")
+	}
 	if err := d.read(r); err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}

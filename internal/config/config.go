@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/tollgate-dev/tollgate/descriptors/consumers"
+	"github.com/tollgate-dev/tollgate/envoy/ratelimit"
+	"github.com/tollgate-dev/tollgate/envoy/ratelimit/xds"
 	"github.com/tollgate-dev/tollgate/extauthz"
 	"github.com/tollgate-dev/tollgate/limits"
 )
@@ -20,6 +22,10 @@ type Config struct {
 	Limits    Limits          // limits
 	Rules     Rules           // rules
 	Telemetry Telemetry       // telemetry
+
+	// RateLimit is what the environment of a deployment of envoyproxy/ratelimit
+	// says of the answers, beside Policy and Rules; the file has no keys for it.
+	RateLimit ratelimit.Policy
 }
 
 // Listen says where Tollgate listens. A change of it needs a restart.
@@ -29,6 +35,11 @@ type Listen struct {
 	HTTP  string        // http: HOST:PORT; health, metrics, admin API
 	TLS   *TLS          // tls of the gRPC ports; nil: plaintext
 	Drain time.Duration // drain: how long decisions go on after SIGTERM
+
+	// Without keys of the file, from the environment only.
+	Reading               []string      // HOST:PORTs that serve all of http that only reads, without the admin API
+	MaxConnectionAge      time.Duration // of gRPC connections; 0: without bound
+	MaxConnectionAgeGrace time.Duration // for calls on a connection that is too old
 }
 
 // TLS is the gRPC port's certificate and, with a client CA, whom it lets in.
@@ -64,6 +75,12 @@ type Limits struct {
 type Rules struct {
 	Files        []string // files: paths or patterns as in path.Match, made absolute or relative to the working directory
 	CountRefused bool     // count_refused: refused hits use up the rule's limit, as in envoyproxy/ratelimit
+
+	// Without keys of the file, from the environment only.
+	Dir          string       // every YAML file below it but hidden ones
+	XDS          *xds.Options // where rules come from instead of files; what to do with them is left open
+	MergeDomains bool         // files may share a domain
+	Optional     bool         // ready without any rules
 }
 
 // Telemetry says what Tollgate tells about itself.
@@ -72,6 +89,14 @@ type Telemetry struct {
 	LogLevel      slog.Level    // log.level: debug, info, warn or error
 	LogFormat     string        // log.format: json or text
 	RefusalsEvery time.Duration // log.refusals_every: how often a burst of refusals is summed up
+
+	RateLimitMetrics *RateLimitMetrics // from the environment only; nil: none
+}
+
+// RateLimitMetrics asks for metrics under the names of envoyproxy/ratelimit too.
+type RateLimitMetrics struct {
+	Path      string  // where they are served beside /metrics
+	NearRatio float64 // from which part of a limit on a hit is near it, 0 to 1
 }
 
 // The places where consumers may come from.

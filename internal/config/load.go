@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"hash"
 	"io/fs"
 	"os"
@@ -59,13 +60,17 @@ type Sources struct {
 	Sum      [sha256.Size]byte // of the files' names and contents
 }
 
-// Load reads the configuration at path and all that it names; an empty path
-// means [Default]. The error is yamlfile.Problems: every problem of every file.
+// Load reads the configuration at path and all that it names. An empty path
+// means [Default], or in the environment of a deployment of envoyproxy/ratelimit
+// what its variables say. The error is yamlfile.Problems: every problem of every file.
 // The sources are told either way, so that a watcher knows what to wait for.
 func Load(path string, lookup Lookup) (*Loaded, Sources, error) {
 	l := loader{lookup: lookup, sum: sha256.New(), r: reader{c: Default()}}
-	if path != "" {
+	switch {
+	case path != "":
 		l.config(path)
+	case InRateLimitEnvironment(lookup):
+		environment{&l}.rateLimit()
 	}
 	loaded := &Loaded{Config: &l.r.c}
 	loaded.Consumers = l.consumers()
@@ -105,7 +110,7 @@ func (l *loader) file(path string, at yamlfile.Node) ([]byte, bool) {
 		err = pathErr.Err
 	}
 	if at.Null() {
-		l.problems = append(l.problems, yamlfile.Problem{File: path, Message: err.Error()})
+		l.errorf(at, path, "%v", err)
 	} else {
 		at.Errorf("%s: %v", path, err)
 	}
@@ -177,9 +182,60 @@ func (l *loader) rules() *descriptors.Rules {
 			}
 		}
 	}
-	rules, err := descriptors.Parse(files, descriptors.Options{})
+	if dir := l.r.c.Rules.Dir; dir != "" {
+		files = l.dir(dir)
+	}
+	rules, err := descriptors.Parse(files, descriptors.Options{MergeDomains: l.r.c.Rules.MergeDomains})
 	l.add("rules", err)
 	return rules
+}
+
+// dir reads every YAML file below a folder, in the order of their paths.
+func (l *loader) dir(dir string) []descriptors.File {
+	var files []descriptors.File
+	paths, err := l.find(dir)
+	for _, path := range paths {
+		if data, ok := l.file(path, yamlfile.Node{}); ok {
+			files = append(files, descriptors.File{Name: path, Data: data})
+		}
+	}
+	problem := yamlfile.Problem{File: dir, Message: "holds no rule file: want one whose name ends in .yaml or .yml"}
+	if err != nil {
+		problem.Message = err.Error()
+	}
+	switch {
+	case err == nil && len(paths) > 0:
+	case l.r.c.Rules.Optional:
+		l.warnings = append(l.warnings, problem)
+	default:
+		l.problems = append(l.problems, problem)
+	}
+	return files
+}
+
+// find returns the YAML files below a folder. Hidden ones are left out: a
+// mounted ConfigMap and editors leave such. Of others a warning tells.
+func (l *loader) find(dir string) ([]string, error) {
+	l.src.Patterns = append(l.src.Patterns, filepath.Join(dir, "*.yaml"))
+	entries, err := os.ReadDir(dir)
+	var paths []string
+	for _, e := range entries {
+		path, extension := filepath.Join(dir, e.Name()), filepath.Ext(e.Name())
+		switch {
+		case strings.HasPrefix(e.Name(), "."):
+		case e.IsDir():
+			below, err := l.find(path)
+			if err != nil {
+				return nil, err
+			}
+			paths = append(paths, below...)
+		case extension == ".yaml" || extension == ".yml":
+			paths = append(paths, path)
+		default:
+			l.warnings = append(l.warnings, yamlfile.Problem{File: path, Message: "not read as rules: its name does not end in .yaml or .yml"})
+		}
+	}
+	return paths, err
 }
 
 // glob returns the files that a pattern stands for. Hidden ones count only
@@ -216,13 +272,23 @@ func (l *loader) certificates() {
 	key, keyOK := l.file(t.Key, l.r.tls)
 	if certOK && keyOK {
 		if _, err := tls.X509KeyPair(cert, key); err != nil {
-			l.r.tls.Errorf("cert %s and key %s: %v", t.Cert, t.Key, err)
+			l.errorf(l.r.tls, t.Cert, "cert %s and key %s: %v", t.Cert, t.Key, err)
 		}
 	}
 	if t.ClientCA == "" {
 		return
 	}
 	if ca, ok := l.file(t.ClientCA, l.r.tls); ok && !x509.NewCertPool().AppendCertsFromPEM(ca) {
-		l.r.tls.Errorf("client_ca %s: holds no certificate in PEM", t.ClientCA)
+		l.errorf(l.r.tls, t.ClientCA, "client_ca %s: holds no certificate in PEM", t.ClientCA)
 	}
+}
+
+// errorf reports what is wrong at a value of tollgate.yaml, or with a file that
+// none names.
+func (l *loader) errorf(at yamlfile.Node, file, format string, args ...any) {
+	if at.Null() {
+		l.problems = append(l.problems, yamlfile.Problem{File: file, Message: fmt.Sprintf(format, args...)})
+		return
+	}
+	at.Errorf(format, args...)
 }

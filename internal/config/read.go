@@ -88,11 +88,19 @@ func (r *reader) address(n yamlfile.Node) string {
 		}
 		return "unix:" + path
 	}
-	_, port, err := net.SplitHostPort(s)
-	if _, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil {
+	if !isHostPort(s) {
 		n.Errorf("%q: want HOST:PORT or unix:PATH", s)
 	}
 	return s
+}
+
+func isHostPort(s string) bool {
+	_, port, err := net.SplitHostPort(s)
+	if err != nil {
+		return false
+	}
+	_, err = strconv.ParseUint(port, 10, 16)
+	return err == nil
 }
 
 func (r *reader) readTLS(n yamlfile.Node) {

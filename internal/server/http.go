@@ -12,11 +12,31 @@ import (
 	"github.com/tollgate-dev/tollgate/internal/config"
 )
 
-func (s *Server) newHTTP() *http.Server {
+// reads is what only reads, and needs no token.
+func (s *Server) reads() *http.ServeMux {
 	mux := http.NewServeMux()
+	metrics := promhttp.HandlerFor(s.prom, promhttp.HandlerOpts{})
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
 	mux.HandleFunc("/readyz", s.readyz)
-	mux.Handle("/metrics", promhttp.HandlerFor(s.prom, promhttp.HandlerOpts{}))
+	mux.HandleFunc("/healthcheck", s.healthcheck)
+	mux.HandleFunc("/rlconfig", s.rlconfig)
+	mux.HandleFunc("/stats", stats)
+	mux.Handle("/metrics", metrics)
+	if m := s.current.Load().Config.Telemetry.RateLimitMetrics; m != nil {
+		mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path != m.Path {
+				http.NotFound(w, r)
+				return
+			}
+			metrics.ServeHTTP(w, r)
+		})
+	}
+	return mux
+}
+
+// everything is what listen.http serves.
+func (s *Server) everything() *http.ServeMux {
+	mux := s.reads()
 	mux.Handle("/json", s.rls)
 	mux.Handle("/v1/", admin.New(admin.Options{
 		Store:       s.store,
@@ -30,8 +50,12 @@ func (s *Server) newHTTP() *http.Server {
 		SetSettings: s.setSettings,
 		Refresh:     func(ctx context.Context) error { return s.store.Refresh(ctx) },
 	}))
+	return mux
+}
+
+func newHTTP(h http.Handler) *http.Server {
 	return &http.Server{
-		Handler:           mux,
+		Handler:           h,
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       time.Minute,
 		WriteTimeout:      2 * time.Minute,
@@ -40,9 +64,20 @@ func (s *Server) newHTTP() *http.Server {
 	}
 }
 
+// unready says why Envoy should ask another instance, or nothing.
+func (s *Server) unready() string {
+	switch {
+	case s.draining.Load():
+		return "draining"
+	case !s.current.Load().ready():
+		return "waiting for rules"
+	}
+	return ""
+}
+
 func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
-	if s.draining.Load() {
-		http.Error(w, "draining", http.StatusServiceUnavailable)
+	if why := s.unready(); why != "" {
+		http.Error(w, why, http.StatusServiceUnavailable)
 		return
 	}
 	_, _ = io.WriteString(w, "ready\n")

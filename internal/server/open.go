@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,10 +27,11 @@ import (
 // openStore opens the data directory: settings and states are kept there
 // whatever the source of the consumers is.
 func (s *Server) openStore(ctx context.Context) (err error) {
-	if err := os.MkdirAll(s.o.DataDir, 0o700); err != nil {
+	dir, err := s.dataDir()
+	if err != nil {
 		return fmt.Errorf("make the data directory: %w: name another with --data-dir", err)
 	}
-	s.db, err = embedded.Open(filepath.Join(s.o.DataDir, "tollgate.db"), embedded.Options{
+	s.db, err = embedded.Open(filepath.Join(dir, "tollgate.db"), embedded.Options{
 		Clock:  s.clock,
 		Failed: func(err error) { s.log.Error("states could not be written, trying again", "err", err) },
 	})
@@ -52,6 +54,23 @@ func (s *Server) openStore(ctx context.Context) (err error) {
 	}
 	s.store, err = s.db.Consumers(s.registry, nil)
 	return err
+}
+
+// dataDir makes the folder of the store. A container that was made for
+// envoyproxy/ratelimit may have no place for one, and needs nothing of it after
+// its end: there a temporary one does, unless a folder was named.
+func (s *Server) dataDir() (string, error) {
+	dir := cmp.Or(s.o.DataDir, "tollgate-data")
+	err := os.MkdirAll(dir, 0o700)
+	if err == nil || s.o.DataDir != "" || s.current.Load().Config.RateLimit.Plain == nil {
+		return dir, err
+	}
+	s.log.Warn("nowhere to keep state, using a temporary folder: name one with --data-dir", "err", err)
+	dir, err = os.MkdirTemp("", "tollgate-")
+	if err == nil {
+		s.opens(func() error { return os.RemoveAll(dir) })
+	}
+	return dir, err
 }
 
 func (s *Server) openDecision(context.Context) error {
@@ -87,12 +106,18 @@ func (s *Server) openServers(ctx context.Context) (err error) {
 	s.putInForce(now)
 	s.metrics.Reloaded(now.at, nil)
 
-	o := envoy.ServerOptions{Drain: listen.Drain, Log: s.log, Metrics: s.prom, MayWait: s.mayHold.Load}
+	o := envoy.ServerOptions{
+		Drain: listen.Drain, Log: s.log, Metrics: s.prom, MayWait: s.mayHold.Load,
+		MaxConnectionAge: listen.MaxConnectionAge, MaxConnectionAgeGrace: listen.MaxConnectionAgeGrace,
+	}
 	if t := listen.TLS; t != nil {
 		o.TLS = &envoy.TLS{Cert: t.Cert, Key: t.Key, ClientCA: t.ClientCA, ClientSANs: t.ClientSANs}
 	}
 	if s.grpc, err = envoy.NewServer(o); err != nil {
 		return err
+	}
+	if !s.current.Load().ready() {
+		s.grpc.MarkUnready()
 	}
 	authv3.RegisterAuthorizationServer(s.grpc, s.authz)
 	rlsv3.RegisterRateLimitServiceServer(s.grpc, s.rls)
@@ -111,7 +136,16 @@ func (s *Server) openServers(ctx context.Context) (err error) {
 		return fmt.Errorf("listen.http: %w", err)
 	}
 	s.opens(func() error { return closed(s.httpListener) })
-	s.http = s.newHTTP()
+	s.http = newHTTP(s.everything())
+	s.reading = newHTTP(s.reads())
+	for _, address := range listen.Reading {
+		l, err := lc.Listen(ctx, "tcp", address)
+		if err != nil {
+			return fmt.Errorf("listen on the port for debugging or metrics: %w", err)
+		}
+		s.readingOn = append(s.readingOn, l)
+		s.opens(func() error { return closed(l) })
+	}
 	return nil
 }
 

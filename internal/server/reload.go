@@ -9,7 +9,6 @@ import (
 
 	"github.com/tollgate-dev/tollgate/descriptors/consumers"
 	"github.com/tollgate-dev/tollgate/descriptors/consumers/embedded"
-	"github.com/tollgate-dev/tollgate/envoy/ratelimit"
 	"github.com/tollgate-dev/tollgate/internal/admin"
 	"github.com/tollgate-dev/tollgate/internal/config"
 )
@@ -40,11 +39,16 @@ func (s *Server) reload(loaded *config.Loaded, sources config.Sources, err error
 	next.sources, next.lastErr = sources, nil
 	if err == nil {
 		next.Loaded, next.at = loaded, time.Now()
+		if next.fetched {
+			loaded.Rules = was.Rules // they come from elsewhere
+		}
 		err = s.prepare(&next, was)
 	}
 	s.metrics.Reloaded(next.at, err)
 	if err != nil {
-		s.current.Store(&current{Loaded: was.Loaded, at: was.at, settings: was.settings, sources: sources, lastErr: err})
+		kept := *was
+		kept.sources, kept.lastErr = sources, err
+		s.current.Store(&kept)
 		s.log.Error("configuration not reloaded, going on with the last one", "problems", strings.Split(err.Error(), "\n"))
 		return err
 	}
@@ -87,9 +91,10 @@ func (s *Server) putInForce(c *current) {
 	s.registry.SetOptions(s.clock.Now(), registryOptions(c))
 	s.book.Swap(c.Rules)
 	s.authz.SetPolicy(&policy)
-	s.rls.SetPolicy(ratelimit.Policy{
-		Mode: policy.Mode, Headers: policy.Headers, Schemes: schemes(cfg), CountRefused: cfg.Rules.CountRefused,
-	})
+	answers := cfg.RateLimit
+	answers.Mode, answers.Headers, answers.Schemes = policy.Mode, policy.Headers, schemes(cfg)
+	answers.CountRefused, answers.Waiting = cfg.Rules.CountRefused, c.waits()
+	s.rls.SetPolicy(answers)
 }
 
 // holds reports whether some limit may hold a request. What consumers of a

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"net"
 	"net/http"
 	"time"
 
@@ -33,9 +34,9 @@ func (s *Server) run() {
 	tuner := newTuner()
 	s.every(ctx, tuneEvery, tuner.tune)
 	s.running.Go(func() { s.flushRefusals(ctx) })
-	if s.o.ConfigPath != "" {
+	if src := s.current.Load().sources; len(src.Files)+len(src.Patterns) > 0 {
 		s.running.Go(func() {
-			if err := config.Watch(ctx, s.current.Load().sources, s.changed); err != nil {
+			if err := config.Watch(ctx, src, s.changed); err != nil {
 				s.log.Error("files are not watched: send SIGHUP after a change", "err", err)
 			}
 		})
@@ -44,16 +45,26 @@ func (s *Server) run() {
 	if s.fastListener != nil {
 		s.serving.Go(func() { s.ended(s.grpc.ServeFast(s.fastListener)) })
 	}
-	s.serving.Go(func() {
-		if err := s.http.Serve(s.httpListener); !errors.Is(err, http.ErrServerClosed) {
-			s.ended(err)
-		}
-	})
+	s.serveHTTP(s.http, s.httpListener)
+	for _, l := range s.readingOn {
+		s.serveHTTP(s.reading, l)
+	}
 	now := s.current.Load()
+	if s.xds != nil {
+		s.running.Go(func() { _ = s.xds.Run(ctx) }) // ends with ctx only
+	}
 	known, _ := s.registry.Len()
 	s.log.Info("tollgate is running", "version", s.o.Build.Version, "grpc", s.GRPCAddr(), "fast", s.FastAddr(), "http", s.HTTPAddr(),
 		"config", s.o.ConfigPath, "source", now.Config.Consumers.Source, "consumers", known, "rules", now.Rules.Len())
 	s.warn(now)
+}
+
+func (s *Server) serveHTTP(server *http.Server, l net.Listener) {
+	s.serving.Go(func() {
+		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			s.ended(err)
+		}
+	})
 }
 
 // every calls f at intervals until ctx ends.
@@ -103,7 +114,7 @@ func (s *Server) Drain(ctx context.Context) error {
 	err := s.grpc.Drain(ctx)
 	stopping, cancel := context.WithTimeout(ctx, httpWithin)
 	defer cancel()
-	err = errors.Join(err, s.http.Shutdown(stopping), s.Close())
+	err = errors.Join(err, s.http.Shutdown(stopping), s.reading.Shutdown(stopping), s.Close())
 	s.log.Info("stopped")
 	return err
 }
@@ -115,6 +126,7 @@ func (s *Server) Close() error {
 		s.draining.Store(true)
 		s.grpc.Close()
 		_ = s.http.Close() // its listener's error; it is closed below too
+		_ = s.reading.Close()
 		s.stop()
 		s.serving.Wait()
 		s.running.Wait()

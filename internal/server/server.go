@@ -20,6 +20,7 @@ import (
 	"github.com/tollgate-dev/tollgate/descriptors/consumers/embedded"
 	"github.com/tollgate-dev/tollgate/envoy"
 	"github.com/tollgate-dev/tollgate/envoy/ratelimit"
+	"github.com/tollgate-dev/tollgate/envoy/ratelimit/xds"
 	"github.com/tollgate-dev/tollgate/extauthz"
 	"github.com/tollgate-dev/tollgate/internal/config"
 	"github.com/tollgate-dev/tollgate/internal/telemetry"
@@ -36,9 +37,6 @@ type Options struct {
 }
 
 func (o Options) withDefaults() Options {
-	if o.DataDir == "" {
-		o.DataDir = "tollgate-data"
-	}
 	if o.Lookup == nil {
 		o.Lookup = os.LookupEnv
 	}
@@ -62,6 +60,7 @@ type Server struct {
 	book     *descriptors.Book
 	authz    *extauthz.Server
 	rls      *ratelimit.Server
+	xds      *xds.Client // nil: rules are files
 
 	// Where consumers, settings and states are kept.
 	db    *embedded.DB
@@ -79,6 +78,8 @@ type Server struct {
 	grpcListener net.Listener
 	fastListener net.Listener // nil: not configured
 	httpListener net.Listener
+	reading      *http.Server // what of http only reads, for further listeners
+	readingOn    []net.Listener
 	draining     atomic.Bool
 	mayHold      atomic.Bool // some limit in force may hold requests
 	failed       chan error  // a listener that ended by itself
@@ -101,7 +102,13 @@ type current struct {
 	at       time.Time
 	settings embedded.Settings // changed through the admin API
 	lastErr  error             // why the files as they are now are not in force
+	fetched  bool              // Rules came over xDS
 }
+
+// waits reports whether there are no rules to decide by yet.
+func (c *current) waits() bool { return c.Config.Rules.XDS != nil && !c.fetched }
+
+func (c *current) ready() bool { return !c.waits() || c.Config.Rules.Optional }
 
 // Start runs a Tollgate until Drain or Close. ctx is not used after it returns.
 func Start(ctx context.Context, o Options) (*Server, error) {
@@ -110,7 +117,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{o: o, level: new(slog.LevelVar), clock: limits.NewClock(), failed: make(chan error, 3)}
+	s := &Server{o: o, level: new(slog.LevelVar), clock: limits.NewClock(), failed: make(chan error, 3+len(loaded.Config.Listen.Reading))}
 	s.log = telemetry.NewLogger(o.Log, loaded.Config.Telemetry.LogFormat, s.level)
 	s.current.Store(&current{Loaded: loaded, sources: sources, at: time.Now()})
 	if err := s.open(ctx); err != nil {
@@ -122,7 +129,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 
 // open builds everything up to the listeners.
 func (s *Server) open(ctx context.Context) error {
-	for _, step := range []func(context.Context) error{s.openStore, s.openDecision, s.openTelemetry, s.openServers} {
+	for _, step := range []func(context.Context) error{s.openStore, s.openDecision, s.openTelemetry, s.openServers, s.openXDS} {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -162,6 +169,16 @@ func addr(l net.Listener) string {
 		return "unix:" + a.String()
 	}
 	return l.Addr().String()
+}
+
+// ReadingAddrs returns the HOST:PORTs of what the environment asks for beside
+// HTTPAddr: envoyproxy/ratelimit's ports for debugging and for Prometheus.
+func (s *Server) ReadingAddrs() []string {
+	addrs := make([]string, len(s.readingOn))
+	for i, l := range s.readingOn {
+		addrs[i] = addr(l)
+	}
+	return addrs
 }
 
 // Failed delivers the error of a listener that ended by itself.
