@@ -85,7 +85,7 @@ func TestCalls(t *testing.T) {
 		}, failed("200", "13", "compressed flag set with identity or empty grpc-encoding")},
 		{"unknown flag", func(p *peer) {
 			p.headers(1, false, request(echo)...)
-			p.must(p.fr.WriteData(1, false, []byte{2}))
+			p.must(p.fr.WriteData(1, false, []byte{2, 0, 0, 0, 9}))
 		}, failed("200", "13", "unexpected payload format 2")},
 		{"no message", func(p *peer) { p.headers(1, true, request(echo)...) }, failed("200", "13", "received no request message")},
 		{"half a message", func(p *peer) {

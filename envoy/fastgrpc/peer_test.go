@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"strconv"
@@ -196,8 +195,6 @@ type reply struct {
 	GoAway  http2.ErrCode // of GOAWAY with an error
 	Closed  bool          // the connection
 }
-
-func (r reply) String() string { return fmt.Sprintf("%+v", struct{ reply }{r}) }
 
 // next reads one frame.
 func (p *peer) next() (http2.Frame, error) {

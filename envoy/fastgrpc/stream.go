@@ -62,26 +62,20 @@ const messagePrefix = 5
 // checkBody says what is wrong with a request's body so far, if anything is,
 // and whether it is one whole message.
 func checkBody(body []byte, maxMessage int) (whole bool, status Status) {
-	if len(body) > 0 {
-		switch body[0] {
-		case 0:
-		case 1:
-			// Whoever names an encoding has been refused before.
-			return false, Status{Code: Internal, Message: "compressed flag set with identity or empty grpc-encoding"}
-		default:
-			return false, statusf(Internal, "unexpected payload format %d", body[0])
-		}
-	}
 	if len(body) < messagePrefix {
 		return false, Status{}
 	}
 	length := int64(binary.BigEndian.Uint32(body[1:messagePrefix]))
-	switch have := int64(len(body) - messagePrefix); {
+	have := int64(len(body) - messagePrefix)
+	switch {
 	case length > int64(maxMessage):
 		return false, statusf(ResourceExhausted, "received message larger than max (%d vs. %d)", length, maxMessage)
+	case body[0] == 1: // whoever names an encoding has been refused before
+		return false, Status{Code: Internal, Message: "compressed flag set with identity or empty grpc-encoding"}
+	case body[0] > 1:
+		return false, statusf(Internal, "unexpected payload format %d", body[0])
 	case have > length:
 		return false, Status{Code: Internal, Message: "received more than one request message"}
-	default:
-		return have == length, Status{}
 	}
+	return have == length, Status{}
 }
