@@ -27,9 +27,13 @@ build: ## Build bin/tollgate
 run: build envoy ## Build, fetch Envoy and run the demo on loopback
 	bin/tollgate demo
 
+# First under the race detector, then without it: what guards allocations and
+# what takes long. Last and alone, what measures rates through a real Envoy.
 .PHONY: test
 test: lint envoy ## All checks and tests: what CI runs
-	go test -race -shuffle=on -count=1 -timeout 15m ./...
+	go test -race -short -shuffle=on -count=1 -timeout 10m ./...
+	go test -shuffle=on -count=1 -timeout 10m $$(go list ./... | grep -v /endtoend)
+	go test -shuffle=on -count=1 -timeout 5m ./internal/endtoend
 	@$(MAKE) --no-print-directory vulncheck
 
 .PHONY: short
