@@ -47,11 +47,14 @@ func (j *journal) add(g *Grant) {
 	}
 }
 
-// remove records the last state of a limiter that is gone.
+// remove records the last state of a limiter that is gone; beyond a bound,
+// reached only where nobody writes states down, it does not.
 func (j *journal) remove(s SavedState) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.removed = append(j.removed, s)
+	if len(j.removed) < maxRemembered {
+		j.removed = append(j.removed, s)
+	}
 }
 
 // replace watches a grant in place of others with the same limiters; g is nil
