@@ -134,17 +134,24 @@ func (s *smooth) Peek(st State, now Time, n int64) Decision {
 		d.Wait = Time(k.nextFree * int64(time.Microsecond)).Sub(now)
 		return d
 	}
-	// What is stored costs a bursty limiter nothing; then one more is admitted.
-	k = s.resync(k, at)
-	for k.nextFree <= at && d.Remaining < MaxN {
-		free := int64(1)
-		if !s.warm {
-			free = max(1, int64(k.stored))
-		}
-		k = s.reserve(k, at, free)
-		d.Remaining += free
-	}
+	d.Remaining = s.free(s.resync(k, at), at)
 	return d
+}
+
+// free returns how many permits are admitted at once. What is stored costs a
+// bursty limiter nothing. Then one is admitted whatever it costs, and after one
+// whose cost was cut to nothing, as Guava cuts it, another.
+func (s *smooth) free(k ticket, at int64) int64 {
+	var n int64
+	if !s.warm {
+		n = int64(k.stored)
+		k.stored -= float64(n)
+	}
+	for k.nextFree <= at {
+		k = s.reserve(k, at, 1)
+		n++
+	}
+	return n
 }
 
 // reset is until nothing is owed and, of a warming limiter, until it is cold.
