@@ -38,6 +38,9 @@ func (d *demo) watch(ctx context.Context) error {
 		case <-d.envoy.Done():
 			return d.envoyEnded(ctx)
 		case <-ctx.Done():
+			if d.o.Live {
+				return nil // the last frame stays: the moment since says nothing about rates
+			}
 			p.update(d.server.Top().Busiest(len(d.people)*2), time.Now())
 			_, err := d.o.Out.Write(show())
 			return err
