@@ -37,10 +37,14 @@
 //
 // Nothing, once warm, as long as the client sends its header fields by index.
 // Each field that comes as a literal costs a string for its value (and one for
-// a name that is no index), inside x/net's decoder. Envoy and grpc-go index
-// all fields that repeat. What differs from call to call is literal: a
-// grpc-timeout of grpc-go's client, which writes what is left of a deadline, a
-// traceparent, a client's address.
+// a name that is no index), inside x/net's decoder. Seen on the wire: Envoy
+// 1.40 sends :path as a literal without indexing with each call, hence one
+// allocation, and all else by index; grpc-go's client sends by index all but
+// a grpc-timeout that is not among its last sixty or so, as it writes what is
+// left of the deadline. A traceparent is always new.
+//
+// A call that waits (Call.Wait) costs eight allocations and the wake-ups of a
+// goroutine and back, several times what it costs to decide it in the loop.
 //
 // # What it implements
 //
