@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -96,6 +97,10 @@ func (m fastMethod) ServeUnary(call *fastgrpc.Call, request, response []byte) ([
 
 func (m fastMethod) answer(ctx context.Context, fields metadata.MD, request, response []byte) ([]byte, fastgrpc.Status) {
 	decode := func(v any) error {
+		if r, ok := v.(*encodedRequest); ok {
+			r.Buffer = mem.SliceBuffer(request)
+			return nil
+		}
 		if err := proto.Unmarshal(request, v.(proto.Message)); err != nil {
 			return status.Errorf(codes.Internal, "grpc: error unmarshalling request: %v", err)
 		}
@@ -108,6 +113,11 @@ func (m fastMethod) answer(ctx context.Context, fields metadata.MD, request, res
 			st = s
 		}
 		return nil, fastgrpc.Status{Code: fastgrpc.Code(st.Code()), Message: st.Message()}
+	}
+	if r, ok := answer.(encodedResponse); ok {
+		response = append(response, *r.pooled...)
+		mem.DefaultBufferPool().Put(r.pooled)
+		return response, fastgrpc.Status{}
 	}
 	if response, err = (proto.MarshalOptions{}).MarshalAppend(response, answer.(proto.Message)); err != nil {
 		return nil, fastgrpc.Status{Code: fastgrpc.Internal, Message: err.Error()}

@@ -110,6 +110,7 @@ func NewServer(o ServerOptions) (*Server, error) {
 	s.stopping, s.stop = context.WithCancel(context.Background())
 	options := []grpc.ServerOption{
 		grpc.NumStreamWorkers(workers),
+		grpc.ForceServerCodecV2(newCodec()),
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.ConnectionTimeout(handshakeWithin),
 		grpc.UnaryInterceptor(s.unary),

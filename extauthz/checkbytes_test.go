@@ -258,7 +258,7 @@ func TestBytesOfEveryField(t *testing.T) {
 			in := func(content []byte) []byte {
 				return wrap(protowire.AppendBytes(protowire.AppendTag(nil, field.Number(), protowire.BytesType), content))
 			}
-			for _, content := range [][]byte{nil, {0xff}, []byte("a"), {0x08, 1}, {0x0a, 1, 'a'}, {0x12, 1, 0xff}} {
+			for _, content := range [][]byte{nil, {0xff}, []byte("a"), {0x08, 1}, {0x0a, 1, 'a'}, {0x12, 1, 0xff}, {0x0a, 1, 'a', 0x12, 1, 'b', 0x1a, 0}} {
 				tested++
 				_, _ = f.both(t, context.Background(), in(content))
 			}

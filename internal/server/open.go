@@ -119,7 +119,7 @@ func (s *Server) openServers(ctx context.Context) (err error) {
 	if !s.current.Load().ready() {
 		s.grpc.MarkUnready()
 	}
-	authv3.RegisterAuthorizationServer(s.grpc, s.authz)
+	s.grpc.RegisterBytes(authv3.Authorization_ServiceDesc, s.authz, "Check", s.authz.CheckBytes)
 	rlsv3.RegisterRateLimitServiceServer(s.grpc, s.rls)
 	if s.grpcListener, err = envoy.Listen(listen.GRPC); err != nil {
 		return fmt.Errorf("listen.grpc: %w", err)
