@@ -80,11 +80,11 @@ func fill(path string, count int, limit string) error {
 	for range 2000 {
 		wg.Go(func() {
 			for i := range numbers {
-				_, err := store.Put(context.Background(), consumers.Consumer{
-					ID:     fmt.Sprintf("consumer-%08d", i),
-					Limits: consumers.Limits{*l},
-					Tokens: []consumers.Token{{ID: "bench", Hash: consumers.HashOf(token(i))}},
-				}, consumers.IfAbsent)
+				id := fmt.Sprintf("consumer-%08d", i)
+				_, err := store.Put(context.Background(), consumers.Consumer{ID: id, Limits: consumers.Limits{*l}}, consumers.IfAbsent)
+				if err == nil {
+					err = store.IssueToken(context.Background(), id, consumers.Token{ID: "bench", Hash: consumers.HashOf(token(i))})
+				}
 				if err != nil {
 					select {
 					case errs <- err:
