@@ -174,7 +174,8 @@ func (b *builder) limits(d *Domain, c *Descriptor, steps []step, s spot) *Rule {
 			Name: l.Name, Path: s.path, Replaces: l.Replaces,
 			Unit: l.Unit, UnitMultiplier: max(l.UnitMultiplier, 1), RequestsPerUnit: l.RequestsPerUnit,
 			Unlimited: l.Unlimited, Shadow: c.Shadow, Quota: c.Quota, OnError: l.OnError, Metadata: c.Metadata,
-			domain: d.name, tag: tags[i], fixed: !l.Unlimited && isFixed(l.Algorithm), shared: shared(steps), parts: parts(steps, c.DetailedMetric),
+			domain: d.name, tag: tags[i], fixed: !l.Unlimited && isFixed(l.Algorithm), shared: shared(steps),
+			levels: levels(steps), parts: parts(steps, c.DetailedMetric),
 		}
 		if !l.Unlimited {
 			spec, err := b.spec(l, c.Shadow)
@@ -202,6 +203,14 @@ func shared(steps []step) []Entry {
 		}
 	}
 	return patterns
+}
+
+func levels(steps []step) []string {
+	texts := make([]string, len(steps))
+	for i, s := range steps {
+		texts[i] = s.text
+	}
+	return texts
 }
 
 // parts returns what labels are made of, or nil where the path alone is it.

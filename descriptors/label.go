@@ -1,6 +1,7 @@
 package descriptors
 
 import (
+	"slices"
 	"sync"
 	"unicode/utf8"
 )
@@ -33,16 +34,10 @@ func (b *Book) Label(rule *Rule, entries []Entry) string {
 		if i > 0 {
 			text = append(text, '.')
 		}
-		switch e := entries[i]; {
-		case !p.value:
-			text = append(text, p.text...)
-		case len(e.Key)+len(e.Value) > maxLabelLength:
+		if p.value && len(entries[i].Key)+len(entries[i].Value) > maxLabelLength {
 			return rule.Path
-		case e.Value == "":
-			text = append(text, e.Key...)
-		default:
-			text = append(append(append(text, e.Key...), '_'), e.Value...)
 		}
+		text = p.append(text, entries[i])
 	}
 	if len(text) > maxLabelLength || !utf8.Valid(text) {
 		return rule.Path
@@ -51,6 +46,33 @@ func (b *Book) Label(rule *Rule, entries []Entry) string {
 		return known
 	}
 	return b.labels.add(string(text), rule.Path)
+}
+
+// append adds what a label shows of a level.
+func (p part) append(text []byte, e Entry) []byte {
+	switch {
+	case !p.value:
+		return append(text, p.text...)
+	case e.Value == "":
+		return append(text, e.Key...)
+	}
+	return append(append(append(text, e.Key...), '_'), e.Value...)
+}
+
+// Levels returns the parts of a label that [Book.Label] has returned for these
+// entries. A dot in one of them is not one between two.
+func (r *Rule) Levels(label string, entries []Entry) []string {
+	switch {
+	case r.levels == nil:
+		return []string{label} // of an override
+	case r.parts == nil || label == r.Path:
+		return slices.Clone(r.levels)
+	}
+	levels := make([]string, len(r.parts))
+	for i, p := range r.parts {
+		levels[i] = string(p.append(nil, entries[i]))
+	}
+	return levels
 }
 
 func (l *labels) find(text []byte) (known string, ok bool) {

@@ -73,10 +73,11 @@ type Rule struct {
 	Next            *Rule // a further limit of the same descriptor, or nil
 
 	domain string
-	tag    string  // tells apart counters of the same entries; empty for the first
-	fixed  bool    // it counts in fixed windows, as overrides do
-	shared []Entry // by level: the pattern that stands for the entry in the key, or zero
-	parts  []part  // by level: what a label is made of; nil where the Path says all
+	tag    string   // tells apart counters of the same entries; empty for the first
+	fixed  bool     // it counts in fixed windows, as overrides do
+	shared []Entry  // by level: the pattern that stands for the entry in the key, or zero
+	levels []string // of the Path
+	parts  []part   // by level: what a label is made of; nil where the Path says all
 }
 
 // part is one level of a rule's path.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	rlsv3 "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
 	"google.golang.org/grpc/codes"
@@ -23,6 +24,7 @@ type Options struct {
 	Queue    *limits.Queue // holds requests of limits with a max_wait
 	Clock    *limits.Clock
 	Observer extauthz.Observer // nil: nobody is told
+	Stats    *Stats            // nil: none
 }
 
 // Server is a rate limit service. All methods are safe for concurrent use.
@@ -53,8 +55,11 @@ func (s *Server) UnknownDomains() uint64 { return s.unknown.Load() }
 // ShouldRateLimit implements the API. An error means that nothing was decided
 // and nothing taken; it is INVALID_ARGUMENT for what cannot be meant, and the
 // context's for a caller that has left.
-func (s *Server) ShouldRateLimit(ctx context.Context, r *rlsv3.RateLimitRequest) (*rlsv3.RateLimitResponse, error) {
+func (s *Server) ShouldRateLimit(ctx context.Context, r *rlsv3.RateLimitRequest) (response *rlsv3.RateLimitResponse, err error) {
 	start := s.o.Clock.Now()
+	if s.o.Stats != nil {
+		defer func() { s.o.Stats.called(time.Duration(s.o.Clock.Now()-start), err) }()
+	}
 	d := s.pool.Get().(*decision)
 	defer s.release(d)
 	d.start(s, start)
@@ -70,6 +75,9 @@ func (s *Server) ShouldRateLimit(ctx context.Context, r *rlsv3.RateLimitRequest)
 		return nil, contextStatus(err)
 	}
 	s.tell(ctx, r, d, d.outcome())
+	if s.o.Stats != nil {
+		s.o.Stats.count(d)
+	}
 	return d.answer(), nil
 }
 

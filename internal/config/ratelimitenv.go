@@ -147,9 +147,15 @@ func (e environment) logs(t *Telemetry) {
 		e.wrong("PROMETHEUS_PATH", "%q: want a path that begins with /", t.RateLimitMetrics.Path)
 	}
 	l := &e.r.c.Listen
-	if addr != l.HTTP && addr != l.Reading[0] {
+	if !samePort(addr, l.HTTP) && !samePort(addr, l.Reading[0]) {
 		l.Reading = append(l.Reading, addr)
 	}
+}
+
+// samePort reports whether two addresses are one; a free port is never another.
+func samePort(a, b string) bool {
+	a, b = strings.TrimPrefix(a, "0.0.0.0"), strings.TrimPrefix(b, "0.0.0.0")
+	return a == b && !strings.HasSuffix(a, ":0")
 }
 
 // answers reads what there is to say about a decision and its answer.

@@ -91,6 +91,10 @@ func (s *Server) openTelemetry(context.Context) error {
 		Consumers: func() int { n, _ := s.registry.Len(); return n },
 	}, s.top)
 	s.observer = telemetry.NewObserver(s.metrics, s.top, s.log)
+	if m := s.current.Load().Config.Telemetry.RateLimitMetrics; m != nil {
+		s.stats = ratelimit.NewStats(m.NearRatio)
+		s.prom.MustRegister(s.stats)
+	}
 	return nil
 }
 
@@ -101,10 +105,12 @@ func (s *Server) openServers(ctx context.Context) (err error) {
 		Registry: s.registry, Book: s.book, Clock: s.clock, Queue: s.queue, Observer: s.observer,
 	}, new(extauthz.Policy))
 	s.rls = ratelimit.New(ratelimit.Options{
-		Registry: s.registry, Book: s.book, Clock: s.clock, Queue: s.queue, Observer: s.observer,
+		Registry: s.registry, Book: s.book, Clock: s.clock, Queue: s.queue, Observer: s.observer, Stats: s.stats,
 	}, ratelimit.Policy{})
 	s.putInForce(now)
-	s.metrics.Reloaded(now.at, nil)
+	if !now.waits() {
+		s.loaded(now.at, nil)
+	}
 
 	o := envoy.ServerOptions{
 		Drain: listen.Drain, Log: s.log, Metrics: s.prom, MayWait: s.mayHold.Load,

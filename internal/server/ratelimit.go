@@ -36,6 +36,14 @@ func stats(w http.ResponseWriter, _ *http.Request) {
 	expvar.Do(func(kv expvar.KeyValue) { fmt.Fprintf(w, "%s: %s\n", kv.Key, kv.Value) })
 }
 
+// loaded tells metrics whether a configuration that was read at a time is in force.
+func (s *Server) loaded(at time.Time, err error) {
+	s.metrics.Reloaded(at, err)
+	if s.stats != nil {
+		s.stats.Loaded(err)
+	}
+}
+
 // openXDS makes the client that gets the rules, if they come over xDS.
 func (s *Server) openXDS(context.Context) (err error) {
 	now := s.current.Load()
@@ -56,7 +64,7 @@ func (s *Server) apply(rules *descriptors.Rules) {
 	loaded := *next.Loaded
 	loaded.Rules = rules
 	next.Loaded, next.at, next.lastErr, next.fetched = &loaded, time.Now(), nil, true
-	s.metrics.Reloaded(next.at, nil)
+	s.loaded(next.at, nil)
 	s.putInForce(&next)
 	s.current.Store(&next)
 	if !s.draining.Load() {
@@ -70,6 +78,6 @@ func (s *Server) rejected(err error) {
 	defer s.change.Unlock()
 	kept := *s.current.Load()
 	kept.lastErr = err
-	s.metrics.Reloaded(kept.at, err)
+	s.loaded(kept.at, err)
 	s.current.Store(&kept)
 }

@@ -393,3 +393,42 @@ func TestXDSMayBeReadyWithoutRules(t *testing.T) {
 		t.Errorf("a call = %v, want UNAVAILABLE as long as there are no rules", err)
 	}
 }
+
+func TestPrometheusNamesAreBehindTheSwitch(t *testing.T) {
+	root := t.TempDir()
+	writeRules(t, filepath.Join(root, "config"), fileRules)
+	const series = `ratelimit_service_rate_limit_total_hits{domain="d",key1="k"} 2`
+	on := startInPlace(t, map[string]string{
+		"RUNTIME_ROOT": root, "USE_PROMETHEUS": "true", "PROMETHEUS_ADDR": "127.0.0.1:0", "PROMETHEUS_PATH": "/stats/prometheus",
+	})
+	off := startInPlace(t, map[string]string{"RUNTIME_ROOT": root})
+	for range 2 {
+		on.ask("d", "k", "v")
+		off.ask("d", "k", "v")
+	}
+	if len(on.ReadingAddrs()) != 2 {
+		t.Fatalf("further ports = %v, want those for debugging and for Prometheus", on.ReadingAddrs())
+	}
+	for _, path := range []string{"/stats/prometheus", "/metrics"} {
+		code, body := get(t, on.ReadingAddrs()[1], path)
+		for _, want := range []string{
+			series,
+			`ratelimit_service_rate_limit_over_limit{domain="d",key1="k"} 1`,
+			`ratelimit_service_rate_limit_within_limit{domain="d",key1="k"} 1`,
+			`ratelimit_service_total_requests{grpc_method="ShouldRateLimit"} 2`,
+			`ratelimit_service_response_time_seconds_count{grpc_method="ShouldRateLimit"} 2`,
+			"ratelimit_service_config_load_success 1",
+			"ratelimit_service_config_load_error 0",
+		} {
+			if code != 200 || !strings.Contains(body, want+"\n") {
+				t.Errorf("%s = %d without %s", path, code, want)
+			}
+		}
+	}
+	if code, _ := get(t, on.ReadingAddrs()[1], "/other"); code != 404 {
+		t.Errorf("/other = %d, want 404", code)
+	}
+	if _, body := get(t, off.HTTPAddr(), "/metrics"); strings.Contains(body, "\nratelimit_") {
+		t.Error("ratelimit_* metrics without USE_PROMETHEUS=true")
+	}
+}

@@ -44,7 +44,7 @@ func (s *Server) reload(loaded *config.Loaded, sources config.Sources, err error
 		}
 		err = s.prepare(&next, was)
 	}
-	s.metrics.Reloaded(next.at, err)
+	s.loaded(next.at, err)
 	if err != nil {
 		kept := *was
 		kept.sources, kept.lastErr = sources, err

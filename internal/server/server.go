@@ -71,6 +71,7 @@ type Server struct {
 	metrics  *telemetry.Metrics
 	top      *telemetry.Top
 	observer *telemetry.Observer
+	stats    *ratelimit.Stats // nil: nobody asks for envoyproxy/ratelimit's names
 
 	// Who is asked.
 	grpc         *envoy.Server
