@@ -109,6 +109,7 @@ func (s *Server) ended(err error) {
 // Drain stops in order: not ready at once, decisions go on for listen.drain,
 // then what is held finishes. When ctx ends first, what still runs is cut off.
 func (s *Server) Drain(ctx context.Context) error {
+	s.grpc.MarkUnready() // both ways to ask tell the same
 	s.draining.Store(true)
 	s.log.Info("draining", "drain", s.current.Load().Config.Listen.Drain.String())
 	err := s.grpc.Drain(ctx)
