@@ -55,6 +55,10 @@ lint: $(STATICCHECK) ## gofmt, vet, staticcheck, tidy go.mod
 bench: build ## CPU, throughput and latency beside a server that only says OK (BENCH='-rounds 5 …')
 	go run ./internal/bench $(BENCH)
 
+.PHONY: plots
+plots: ## Draw what each kind of limit admits: limits/testdata/curves/*.svg
+	go test -count=1 -run Curves ./limits -plots
+
 .PHONY: h2spec
 h2spec: $(H2SPEC) ## Run the HTTP/2 conformance suite against the fast listener
 	go test -count=1 -run H2Spec ./envoy/fastgrpc

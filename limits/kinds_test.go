@@ -214,3 +214,28 @@ func instant(t *testing.T, s string) limits.Time {
 	}
 	return limits.At(at)
 }
+
+// TestWindowIsUsable: a saturating client gets at least 98 % of N in the long
+// run, and all of it up to 128.
+func TestWindowIsUsable(t *testing.T) {
+	for _, n := range []int64{1, 2, 10, 100, 128, 129, 200, 1000, 12_345, 100_000} {
+		l := limits.New(spec(t, ofKind(limits.Window, n, 10*time.Second)), epoch)
+		want := n * 100
+		if n > 128 {
+			want = n * 98
+		}
+		var admitted int64
+		for at := time.Duration(0); at < 1000*time.Second; at += 50 * ms {
+			// At first the requests come evenly, so that the log has all of time in it.
+			for i := int64(0); i < max(n/200, 1) || at > 10*time.Second; i++ {
+				if !l.Take(epoch.Add(at), 1).Allowed {
+					break
+				}
+				admitted++
+			}
+		}
+		if admitted < want || admitted > n*100 {
+			t.Errorf("%d in 100 windows of %d, want %d to %d", admitted, n, want, n*100)
+		}
+	}
+}

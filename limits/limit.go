@@ -41,7 +41,8 @@ type Limit struct {
 	Shadow  bool          // decide and count, but never refuse
 }
 
-// WarmUp opens a new limiter gently. The zero value switches it off.
+// WarmUp opens a new limiter gently. The zero value switches it off. A request
+// that costs more than the burst is refused all along.
 type WarmUp struct {
 	Grace      time.Duration // this long nothing is limited
 	GraceLimit int64         // so many at most go free in the grace; 0 means no cap
