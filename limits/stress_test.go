@@ -63,7 +63,7 @@ func TestStress(t *testing.T) {
 
 // hammer makes decisions and returns those that admitted, by instant.
 func hammer(t *testing.T, l limits.Limit, decisions int, seed uint64) []event {
-	const begin = limits.Time(1_699_920_059_990_000_000) // a minute ends 10 ms later
+	const begin = limits.Time(1_699_920_059_998_000_000) // a minute ends 2 ms later
 	clock := limits.NewClock()
 	late := clock.Now().Sub(begin)
 	lim := limits.New(spec(t, l), begin)
@@ -143,7 +143,7 @@ func checkFixed(t *testing.T, l limits.Limit, history []event) {
 			return
 		}
 	}
-	if len(in) < 2 {
+	if len(in) < 2 && !testing.Short() {
 		t.Errorf("%d periods, want at least 2", len(in))
 	}
 }
