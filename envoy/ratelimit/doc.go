@@ -1,6 +1,6 @@
 // Package ratelimit answers Envoy's rate limit filter
 // (envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit) and, over HTTP,
-// those who ask envoyproxy/ratelimit's /json.
+// those who ask envoyproxy/ratelimit's /json. README.md says what differs from it.
 //
 // # Model
 //
