@@ -16,7 +16,8 @@ import (
 // forgets the one that is worth least and keeps what was used as a floor, from
 // which later keys of the same limit start; so a key that returns never finds
 // more than it would have found had it stayed, and under pressure new keys are
-// refused their burst before an exhausted one is forgotten.
+// refused their burst before an exhausted one is forgotten. A limit's warm-up
+// is for limiters that are kept, as a token's; in a table it counts as over.
 //
 // All methods are safe for concurrent use. Finding a key that is there takes
 // no lock and allocates nothing.
@@ -198,7 +199,7 @@ func (t *Table) make(now Time, sh *shard, hash uint64, key string, s *Spec) *ent
 	if st, ok := sh.floor(now, s); ok {
 		e.limiter.restore(s, now, st)
 	} else {
-		e.limiter.init(s, now)
+		e.limiter.plantWarm(s, now)
 	}
 	e.used.Store(int64(now))
 	sh.insert(e)
@@ -216,7 +217,7 @@ func (t *Table) makeRoom(now Time, sh *shard) {
 		if victim == nil {
 			return
 		}
-		sh.forget(now, victim, t.idle)
+		sh.forget(now, victim)
 		t.live.Add(-1)
 		t.evictions.Add(1)
 	}

@@ -2,7 +2,6 @@ package limits
 
 import (
 	"math"
-	"time"
 )
 
 // floor is what was used of limiters that a shard had to forget: the merge of
@@ -27,8 +26,15 @@ const maxFloors = 256
 
 func (s *Spec) floorKey() floorKey { return floorKey{s.limit.counting(), s.limit.zone()} }
 
-// warmsUp tells whether a new limiter admits more than one that is merely full.
-func (s *Spec) warmsUp() bool { return s.limit.WarmUp != WarmUp{} }
+// plantWarm makes the zero Limiter one that nobody has used and whose warm-up is
+// over: a grace that a table could forget could be had again and again.
+func (l *Limiter) plantWarm(s *Spec, now Time) {
+	if _, ok := s.engine.(*warming); ok {
+		l.restore(s, now, State{Kind: s.limit.Kind, A: unused})
+		return
+	}
+	l.init(s, now)
+}
 
 // floor returns the state that a new key of s starts from, if not from full.
 func (sh *shard) floor(now Time, s *Spec) (State, bool) {
@@ -55,15 +61,11 @@ func (sh *shard) peekFloor(now Time, s *Spec) Decision {
 }
 
 // forget removes e and keeps what was used of it in the floor of its spec.
-func (sh *shard) forget(now Time, e *entry, idle time.Duration) {
+func (sh *shard) forget(now Time, e *entry) {
 	// First out of sight, then read: takes before the read are not lost.
 	sh.remove(e)
 	s := e.limiter.Spec()
-	lasts := e.limiter.Peek(now, 1).Reset
-	if s.warmsUp() {
-		lasts = max(lasts, idle) // nobody gets a second grace before
-	}
-	if lasts > 0 {
+	if lasts := e.limiter.Peek(now, 1).Reset; lasts > 0 {
 		sh.lower(now, s, e.limiter.State(), now.Add(lasts))
 	}
 }

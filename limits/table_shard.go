@@ -164,7 +164,7 @@ func (e *entry) loss(now Time, f Decision) loss {
 	switch {
 	case inFlight && d.Remaining > 0:
 		return loss{class: recent, used: l.used}
-	case d.Reset == 0 && !e.limiter.Spec().warmsUp(), d.Reset <= f.Reset && d.Remaining >= f.Remaining:
+	case d.Reset == 0, d.Reset <= f.Reset && d.Remaining >= f.Remaining:
 		l.class = free
 	case d.Remaining == 0:
 		l.class = exhausted

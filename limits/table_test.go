@@ -191,7 +191,7 @@ func churn(t *testing.T, s *limits.Spec, size int) {
 		}
 		// The one that stayed counts what was admitted, and nothing else.
 		if stayed[k] == nil {
-			stayed[k] = limits.New(s, now)
+			stayed[k] = limits.Restore(s, now, limits.State{}) // full, and past its warm-up
 		}
 		if !tab.LimiterString(now, strconv.Itoa(k), s).Take(now, 1).Allowed {
 			continue
