@@ -40,7 +40,7 @@ type waiter struct {
 	at     int     // the claim whose limiter it waits for
 	done   chan struct{}
 	result int  // of TakeAll, once done is closed
-	taken  Time // when it got what it wanted
+	taken  Time // the instant it took at
 }
 
 func (w *waiter) claim() *Claim { return &w.claims[w.at] }
@@ -54,6 +54,20 @@ func (w *waiter) overtakes() bool {
 		}
 	}
 	return false
+}
+
+// spaced tells whether all limits of w are of a kind that only spaces requests.
+// The others promise something of the very moment, as never more than N in any
+// window.
+func (w *waiter) spaced() bool {
+	for i := range w.claims {
+		switch w.claims[i].Limiter.Spec().limit.Kind {
+		case Rate, Pace, SmoothBursty, SmoothWarmingUp:
+		default:
+			return false
+		}
+	}
+	return true
 }
 
 // line returns who waits for the claim's limiter, nil if nobody does or the

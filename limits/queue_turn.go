@@ -20,6 +20,28 @@ func (q *Queue) serve() {
 // that a forecast of 0 which does not come true cannot make the timer spin.
 const retryAfter = 100 * time.Microsecond
 
+// catchUp bounds how far back a turn counts when the timer was late. Without
+// it a bucket that holds little would lose, at every turn, what came in
+// meanwhile, and those who wait would get less than the rate.
+const catchUp = 10 * time.Millisecond
+
+// takeTurn lets the first of ln take what it wants, if it can, as of its turn.
+func (q *Queue) takeTurn(now Time, ln *line) bool {
+	w := ln.waiters[0]
+	w.taken = now
+	if w.spaced() {
+		w.taken = now.Add(-min(q.elapsed()-ln.due, catchUp))
+	}
+	if takeAll(w.taken, w.claims) < 0 {
+		return true
+	}
+	if w.taken == now {
+		return false
+	}
+	w.taken = now
+	return takeAll(now, w.claims) < 0
+}
+
 // serveFirst lets the first of a line take what it wants. If it cannot, it
 // waits on, here or in another line, or is refused.
 func (q *Queue) serveFirst(ln *line) {
@@ -27,8 +49,7 @@ func (q *Queue) serveFirst(ln *line) {
 	w := ln.waiters[0]
 	if w.overtakes() {
 		PeekAll(now, w.claims)
-	} else if takeAll(now, w.claims) < 0 {
-		w.taken = now
+	} else if q.takeTurn(now, ln) {
 		q.end(w, -1)
 		q.timeFirst(now, ln)
 		q.settle(ln)

@@ -134,7 +134,7 @@ func lru(size int) subject {
 	}
 	shards := make([]shard, 256)
 	for i := range shards {
-		shards[i].lru, _ = simplelru.NewLRU[string, *limits.Limiter](max(1, 2*size/len(shards)), nil)
+		shards[i].lru, _ = simplelru.NewLRU[string, *limits.Limiter](max(64, 2*size/len(shards)), nil)
 	}
 	seed := maphash.MakeSeed()
 	return subject{name: "tollgate in golang-lru", take: func(key string) bool {
