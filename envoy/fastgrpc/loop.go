@@ -97,6 +97,7 @@ func (c *conn) wakeUp() {
 	c.reading = false
 	c.mu.Unlock()
 	c.now = time.Now()
+	c.budget.pass(c.now)
 }
 
 // interrupt wakes the connection's goroutine from its read, by a deadline that

@@ -35,10 +35,6 @@ var understood = []string{
 	"USE_PROMETHEUS", "PROMETHEUS_ADDR", "PROMETHEUS_PATH", "NEAR_LIMIT_RATIO",
 }
 
-// general are understood too, but other programs use the same names: they alone
-// do not make an environment that of a rate limit service.
-var general = []string{"HOST", "PORT", "DEBUG_HOST", "DEBUG_PORT", "LOG_LEVEL", "LOG_FORMAT"}
-
 // generalIdle have no effect, and are other programs' names too.
 var generalIdle = []string{"PROTO", "EXTRA_TAGS", "REDIS_URL", "STATSD_HOST", "STATSD_PORT"}
 
