@@ -130,12 +130,12 @@ func (l *Limiter) next(b *bucket, now Time, s step) *bucket {
 	return l.succeed(b)
 }
 
-// replace gives l another bucket, unless it is closed. Without a spec it keeps
-// the one that is in force.
-func (l *Limiter) replace(how succession, now Time, s *Spec) {
+// replace gives l another bucket, unless it is closed, and returns the one that
+// was in force. Without a spec it keeps that one's.
+func (l *Limiter) replace(how succession, now Time, s *Spec) *bucket {
 	for b := l.bucket.Load(); ; b = l.succeed(b) {
 		if _, ok := b.spec.engine.(ended); ok {
-			return
+			return b
 		}
 		h := &heir{how: how, spec: s, now: now}
 		if s == nil {
@@ -143,7 +143,7 @@ func (l *Limiter) replace(how succession, now Time, s *Spec) {
 		}
 		if b.heir.CompareAndSwap(nil, h) {
 			l.succeed(b)
-			return
+			return b
 		}
 	}
 }

@@ -143,10 +143,12 @@ func (l *Limiter) Reset(now Time) {
 	l.retime()
 }
 
-// Close ends the limiter: every later Take is refused, Never.
-func (l *Limiter) Close() {
-	l.replace(closed, 0, nil)
+// Close ends the limiter: every later Take is refused, Never. It returns the
+// state that the limiter ended in, with everything that was ever taken.
+func (l *Limiter) Close() State {
+	b := l.replace(closed, 0, nil)
 	l.retime()
+	return b.spec.engine.state(b)
 }
 
 // Usage is what a limiter has answered since it was made, in requests: looks

@@ -290,7 +290,7 @@ func (r *Registry) forgetLimiters(now limits.Time, ls []*limits.Limiter, c *Call
 func (r *Registry) remember(now limits.Time, l *limits.Limiter, k StateKey) {
 	s := saved(now, l, k, r.options.Idle)
 	durable := durable(l.Spec())
-	l.Close()
+	s.State = l.Close() // final, also where a decision is under way
 	r.memory.put(now, s)
 	if durable {
 		r.journal.remove(s)
