@@ -95,8 +95,10 @@ func TestGRPCGoClient(t *testing.T) {
 
 	held, cancel := context.WithTimeout(ctx, 30*time.Millisecond)
 	defer cancel()
-	if _, err := invoke(held, conn, wait, nil); status.Code(err) != codes.DeadlineExceeded {
-		t.Errorf("held call with a deadline = %v, want DEADLINE_EXCEEDED", err)
+	// Either side's timer may be first; the handler answers with its context's error.
+	_, err := invoke(held, conn, wait, nil)
+	if got := status.Convert(err); got.Code() != codes.DeadlineExceeded && got.Message() != context.DeadlineExceeded.Error() {
+		t.Errorf("held call with a deadline = %v, want it ended by the deadline", err)
 	}
 	if err := <-s.ended; err == nil {
 		t.Error("held call was let go, want its context ended")
