@@ -167,7 +167,7 @@ func (l Limit) text() limitText {
 	if l.Kind == limits.Quota {
 		t.Quota = strconv.FormatInt(l.N, 10) + "/" + string(l.Calendar)
 	} else {
-		*t.value(l.Kind) = strconv.FormatInt(l.N, 10) + "/" + unit(l.Period)
+		*t.value(l.Kind) = limits.FormatRate(l.N, l.Period)
 	}
 	if l.PerConsumer {
 		t.Per = "consumer"
@@ -191,21 +191,6 @@ func (l Limit) text() limitText {
 		}
 	}
 	return t
-}
-
-// unit writes a period as limits.ParseRate reads it.
-func unit(d time.Duration) string {
-	switch d {
-	case time.Second:
-		return "s"
-	case time.Minute:
-		return "m"
-	case time.Hour:
-		return "h"
-	case 24 * time.Hour:
-		return "d"
-	}
-	return d.String()
 }
 
 // String writes the limit in the short form where it has one, as 100/s, else
