@@ -5,6 +5,9 @@ STATICCHECK_VERSION := v0.8.2
 GOVULNCHECK_VERSION := v1.9.0
 H2SPEC_VERSION := v2.2.1+incompatible
 
+# Debian packages of the services that tests start on free ports.
+SERVICES := redis-server redis-sentinel postgresql mariadb-server prometheus chromium
+
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
@@ -29,8 +32,15 @@ run: build envoy ## Build, fetch Envoy and run the demo on loopback
 
 # First under the race detector, then without it: what guards allocations and
 # what takes long. Last and alone, what measures rates through a real Envoy.
+.PHONY: services
+services: ## Install what tests run beside Tollgate (Debian packages): Redis, PostgreSQL, MariaDB, Prometheus, Chromium
+	@missing=$$(for p in $(SERVICES); do dpkg -s $$p >/dev/null 2>&1 || echo $$p; done); test -z "$$missing" || { \
+		sudo=$$(test $$(id -u) = 0 || echo sudo); \
+		$$sudo apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends $$missing >/dev/null \
+		|| echo "services: cannot install" $$missing": the tests that need them are skipped and say so"; }
+
 .PHONY: test
-test: lint envoy ## All checks and tests: what CI runs
+test: lint envoy services ## All checks and tests: what CI runs
 	go test -race -short -shuffle=on -count=1 -timeout 10m ./...
 	go test -shuffle=on -count=1 -timeout 10m $$(go list ./... | grep -v /endtoend)
 	go test -shuffle=on -count=1 -timeout 5m ./internal/endtoend
