@@ -1,0 +1,22 @@
+// Package upstreams keeps callers inside what an upstream allows that throttles
+// them: it holds requests until their turn, stops everybody when the upstream
+// refuses all the same, and counts what it bills.
+//
+// # Model
+//
+// A [Registry] knows the configured upstreams. A request belongs to one by its
+// host, or by the name that its route gives ([Registry.Find]). [Upstream.Admit]
+// lets it pass, holds it, or refuses it; [Upstream.Observe] is told what the
+// upstream answered, before the caller is. All that is mathematics is in the
+// packages limits and limits/pressure.
+//
+// # Guarantees
+//
+//   - From the moment Observe returns no request passes until the pause is over,
+//     neither one that was held before nor a new one; then exactly one does.
+//   - The limits of an upstream are taken together, in the order of arrival of
+//     each caller, and callers take turns. A caller that leaves takes nothing.
+//   - The queue is bounded. What cannot pass in time is refused at once.
+//   - A pause is on disk when Observe returns, unless the disk takes more than a
+//     second, and is in force in any case. What a kill can cost is in [Store].
+package upstreams
