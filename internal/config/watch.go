@@ -46,8 +46,10 @@ func Watch(ctx context.Context, src Sources, changed func() Sources) error {
 				continue
 			}
 		case <-settled.C:
-			pending = false
-			follow(w, changed())
+			if pending = follow(w, changed()); pending { // as at the start
+				settled.Reset(settle)
+				latest = time.Now().Add(settleAtMost)
+			}
 			continue
 		}
 		if !pending {
@@ -58,8 +60,9 @@ func Watch(ctx context.Context, src Sources, changed func() Sources) error {
 }
 
 // follow makes the watcher watch what src needs and nothing else. A path that
-// is not there is covered by its folder's watch.
-func follow(w *fsnotify.Watcher, src Sources) {
+// is not there is covered by its folder's watch. It reports whether something is
+// watched that was not before.
+func follow(w *fsnotify.Watcher, src Sources) (more bool) {
 	want := map[string]bool{}
 	for _, f := range src.Files {
 		for _, path := range meaning(f) {
@@ -74,14 +77,18 @@ func follow(w *fsnotify.Watcher, src Sources) {
 			}
 		}
 	}
+	watched := map[string]bool{}
 	for _, path := range w.WatchList() {
-		if !want[path] {
+		if watched[path] = true; !want[path] {
 			_ = w.Remove(path) // gone already
 		}
 	}
 	for path := range want {
-		_ = w.Add(path)
+		if w.Add(path) == nil && !watched[path] {
+			more = true
+		}
 	}
+	return more
 }
 
 // fixed is the part of a pattern before its first wildcard, up to a folder.

@@ -120,3 +120,34 @@ func TestWatchSeesEveryWayToChangeAFile(t *testing.T) {
 		})
 	}
 }
+
+// TestWatchSeesWhatChangesBeforeItLooks: a file that was led to a moment ago
+// changes after it was read and before it is watched.
+func TestWatchSeesWhatChangesBeforeItLooks(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir+"/first/a.yaml", "first")
+	write(t, dir+"/second/a.yaml", "second")
+	link(t, "first", dir+"/current")
+	src := config.Sources{Files: []string{dir + "/current/a.yaml"}}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	last := ""
+	err := config.Watch(ctx, src, func() config.Sources {
+		text, err := os.ReadFile(dir + "/current/a.yaml")
+		if err != nil {
+			t.Error(err)
+		}
+		switch last = string(text); last {
+		case "first": // when the first folder is watched, and not the second
+			time.AfterFunc(100*time.Millisecond, func() { link(t, "second", dir+"/current") })
+		case "second":
+			write(t, dir+"/second/a.yaml", "third")
+		case "third":
+			cancel()
+		}
+		return src
+	})
+	if err != nil || last != "third" {
+		t.Errorf("Watch = %v after %q was read, want nil after third", err, last)
+	}
+}
