@@ -6,9 +6,11 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/tollgate-dev/tollgate/descriptors/consumers"
 	"github.com/tollgate-dev/tollgate/internal/config"
+	"github.com/tollgate-dev/tollgate/internal/events"
 	"github.com/tollgate-dev/tollgate/internal/telemetry"
 	"github.com/tollgate-dev/tollgate/limits"
 )
@@ -19,6 +21,7 @@ type Options struct {
 	Registry *consumers.Registry
 	Clock    *limits.Clock
 	Top      *telemetry.Top
+	Events   *events.Log // told of every change
 	Log      *slog.Logger
 
 	AdminToken  func() config.TokenHash // zero: none is configured
@@ -30,13 +33,15 @@ type Options struct {
 
 // API is the admin API, an http.Handler for /v1/. Safe for concurrent use.
 type API struct {
-	o   Options
-	mux *http.ServeMux
+	o        Options
+	mux      *http.ServeMux
+	settings sync.Mutex    // held by a change of the settings
+	streams  chan struct{} // as many as GET /v1/events are served
 }
 
 // New returns the API.
 func New(o Options) *API {
-	a := &API{o: o, mux: http.NewServeMux()}
+	a := &API{o: o, mux: http.NewServeMux(), streams: make(chan struct{}, maxStreams)}
 	a.route("/v1/consumers", methods{"GET": a.listConsumers})
 	a.route("/v1/consumers/{id}", methods{"GET": a.showConsumer, "PUT": a.putConsumer, "DELETE": a.removeConsumer})
 	a.route("/v1/consumers/{id}/tokens", methods{"GET": a.listTokens, "POST": a.issueToken})
@@ -48,6 +53,7 @@ func New(o Options) *API {
 	a.route("/v1/upstreams", methods{"GET": a.listUpstreams})
 	a.route("/v1/top", methods{"GET": a.top})
 	a.route("/v1/config", methods{"GET": a.config})
+	a.route("/v1/events", methods{"GET": a.followEvents})
 	a.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		problemf(http.StatusNotFound, "no such page: %s", r.URL.Path).write(w)
 	})
@@ -65,15 +71,23 @@ func (a *API) route(pattern string, on methods) {
 	for method := range on {
 		allowed = append(allowed, method)
 	}
+	if on[http.MethodGet] != nil {
+		allowed = append(allowed, http.MethodHead) // net/http drops the body
+	}
+	allowed = append(allowed, http.MethodOptions)
 	slices.Sort(allowed)
 	a.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 		method := r.Method
 		if method == http.MethodHead {
-			method = http.MethodGet // net/http drops the body
+			method = http.MethodGet
 		}
 		h, ok := on[method]
 		if !ok {
 			w.Header().Set("allow", strings.Join(allowed, ", "))
+			if method == http.MethodOptions {
+				w.WriteHeader(http.StatusNoContent)
+				return
+			}
 			problemf(http.StatusMethodNotAllowed, "want %s", strings.Join(allowed, " or ")).write(w)
 			return
 		}
@@ -95,9 +109,4 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	a.mux.ServeHTTP(w, r)
-}
-
-// audit writes the one line that every change leaves.
-func (a *API) audit(r *http.Request, action string, attrs ...any) {
-	a.o.Log.Info("admin change", append([]any{"action", action, "remote", r.RemoteAddr}, attrs...)...)
 }

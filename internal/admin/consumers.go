@@ -97,6 +97,10 @@ func (a *API) showConsumer(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	w.Header().Set("etag", etag(c))
+	if r.Header.Get("if-none-match") == etag(c) {
+		w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
 	return answer(w, http.StatusOK, shown(c))
 }
 
@@ -116,13 +120,15 @@ func (a *API) putConsumer(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	c, err := a.o.Store.Put(r.Context(), consumers.Consumer{
-		ID: id, Plan: body.Plan, Limits: body.Limits, Labels: body.Labels, Disabled: body.Disabled,
-	}, m)
+	c := consumers.Consumer{ID: id, Plan: body.Plan, Limits: body.Limits, Labels: body.Labels, Disabled: body.Disabled}
+	before, err := a.replace(r.Context(), id, m, func(m consumers.Match) (err error) {
+		c, err = a.o.Store.Put(r.Context(), c, m)
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	a.audit(r, "set consumer", "consumer", id, "plan", c.Plan, "limits", c.Limits, "disabled", c.Disabled)
+	a.audit(r, setConsumer, consumerName(id), before, shown(c))
 	w.Header().Set("etag", etag(c))
 	return answer(w, http.StatusOK, shown(c))
 }
@@ -145,19 +151,27 @@ func (a *API) removeConsumer(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := a.o.Store.Delete(r.Context(), id, m); err != nil {
+	before, err := a.replace(r.Context(), id, m, func(m consumers.Match) error {
+		return a.o.Store.Delete(r.Context(), id, m)
+	})
+	if err != nil {
 		return err
 	}
-	a.audit(r, "remove consumer", "consumer", id)
+	a.audit(r, removeConsumer, consumerName(id), before, nil)
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
 
 func (a *API) showUsage(w http.ResponseWriter, r *http.Request) error {
-	all, ok := a.o.Registry.Usage(a.o.Clock.Now(), r.PathValue("id"))
+	usage, ok := a.usage(r.PathValue("id"))
 	if !ok {
 		return noConsumer(r)
 	}
+	return answer(w, http.StatusOK, usage)
+}
+
+func (a *API) usage(id string) (Usage, bool) {
+	all, ok := a.o.Registry.Usage(a.o.Clock.Now(), id)
 	usage := Usage{Usage: []LimitUsage{}}
 	for _, u := range all {
 		usage.Usage = append(usage.Usage, LimitUsage{
@@ -165,14 +179,16 @@ func (a *API) showUsage(w http.ResponseWriter, r *http.Request) error {
 			Admitted: u.Admitted, Refused: u.Refused,
 		})
 	}
-	return answer(w, http.StatusOK, usage)
+	return usage, ok
 }
 
 func (a *API) resetUsage(w http.ResponseWriter, r *http.Request) error {
-	if !a.o.Registry.ResetUsage(a.o.Clock.Now(), r.PathValue("id")) {
+	id := r.PathValue("id")
+	before, _ := a.usage(id)
+	if !a.o.Registry.ResetUsage(a.o.Clock.Now(), id) {
 		return noConsumer(r)
 	}
-	a.audit(r, "reset usage", "consumer", r.PathValue("id"))
+	a.audit(r, resetUsage, consumerName(id), before, nil)
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }

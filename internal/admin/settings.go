@@ -28,11 +28,14 @@ func (a *API) putSettings(w http.ResponseWriter, r *http.Request) error {
 			return problemf(http.StatusUnprocessableEntity, "default_limit: %v", err)
 		}
 	}
+	a.settings.Lock()
+	defer a.settings.Unlock()
+	before := a.o.Settings()
 	if err := a.o.SetSettings(r.Context(), s); err != nil {
 		return err
 	}
 	now := a.o.Settings()
-	a.audit(r, "change settings", "mode", *now.Mode, "default_limit", *now.DefaultLimit)
+	a.audit(r, setSettings, "settings", before, now)
 	return answer(w, http.StatusOK, now)
 }
 
@@ -40,6 +43,7 @@ func (a *API) refresh(w http.ResponseWriter, r *http.Request) error {
 	if err := a.o.Refresh(r.Context()); err != nil {
 		return problemf(http.StatusUnprocessableEntity, "the source cannot be used, what was in force before stays: %v", err)
 	}
+	a.audit(r, refreshSource, "consumers", nil, nil)
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }

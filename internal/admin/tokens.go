@@ -1,8 +1,10 @@
 package admin
 
 import (
+	"context"
 	"math"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/tollgate-dev/tollgate/descriptors/consumers"
@@ -18,13 +20,26 @@ func (a *API) listTokens(w http.ResponseWriter, r *http.Request) error {
 	}
 	list := Tokens{Tokens: []Token{}}
 	for _, t := range c.Tokens {
-		v := Token{ID: t.ID, Expires: known(t.Expires), Created: known(t.Created)}
-		if t.PreviousUntil.After(a.o.Clock.Now().Std()) {
-			v.PreviousUntil = &t.PreviousUntil
-		}
-		list.Tokens = append(list.Tokens, v)
+		list.Tokens = append(list.Tokens, a.shownToken(t))
 	}
 	return answer(w, http.StatusOK, list)
+}
+
+func (a *API) shownToken(t consumers.Token) Token {
+	v := Token{ID: t.ID, Expires: known(t.Expires), Created: known(t.Created)}
+	if t.PreviousUntil.After(a.o.Clock.Now().Std()) {
+		v.PreviousUntil = &t.PreviousUntil
+	}
+	return v
+}
+
+// beforeToken returns a token as events show it, nil if there is none.
+func (a *API) beforeToken(ctx context.Context, consumer, token string) any {
+	c, err := a.o.Store.Consumer(ctx, consumer)
+	if i := slices.IndexFunc(c.Tokens, func(t consumers.Token) bool { return t.ID == token }); err == nil && i >= 0 {
+		return a.shownToken(c.Tokens[i])
+	}
+	return nil // the change itself will say why
 }
 
 func known(t time.Time) *time.Time {
@@ -55,7 +70,7 @@ func (a *API) issueToken(w http.ResponseWriter, r *http.Request) error {
 	if err := a.o.Store.IssueToken(r.Context(), id, t); err != nil {
 		return err
 	}
-	a.audit(r, "issue token", "consumer", id, "token", t.ID)
+	a.audit(r, issueToken, tokenName(id, t.ID), nil, a.shownToken(t))
 	return answer(w, http.StatusCreated, Issued{ID: t.ID, Token: secret, Expires: known(t.Expires)})
 }
 
@@ -79,20 +94,22 @@ func (a *API) rotateToken(w http.ResponseWriter, r *http.Request) error {
 		until = a.o.Clock.Now().Std().Add(overlap)
 	}
 	id, token, secret := r.PathValue("id"), r.PathValue("token"), consumers.NewToken()
+	before := a.beforeToken(r.Context(), id, token)
 	t, err := a.o.Store.RotateToken(r.Context(), id, token, consumers.HashOf(secret), until)
 	if err != nil {
 		return err
 	}
-	a.audit(r, "rotate token", "consumer", id, "token", token, "overlap", overlap.String())
+	a.audit(r, rotateToken, tokenName(id, token), before, a.shownToken(t))
 	return answer(w, http.StatusCreated, Issued{ID: t.ID, Token: secret, Expires: known(t.Expires)})
 }
 
 func (a *API) revokeToken(w http.ResponseWriter, r *http.Request) error {
 	id, token := r.PathValue("id"), r.PathValue("token")
+	before := a.beforeToken(r.Context(), id, token)
 	if err := a.o.Store.RevokeToken(r.Context(), id, token); err != nil {
 		return err
 	}
-	a.audit(r, "revoke token", "consumer", id, "token", token)
+	a.audit(r, revokeToken, tokenName(id, token), before, nil)
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }

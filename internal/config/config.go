@@ -88,6 +88,7 @@ type Telemetry struct {
 	TopConsumers  int           // top_consumers: how many have metrics of their own
 	LogLevel      slog.Level    // log.level: debug, info, warn or error
 	LogFormat     string        // log.format: json or text
+	Audit         string        // audit: log, stdout, or the file that every change is written to
 	RefusalsEvery time.Duration // log.refusals_every: how often a burst of refusals is summed up
 
 	RateLimitMetrics *RateLimitMetrics // from the environment only; nil: none
@@ -103,6 +104,12 @@ type RateLimitMetrics struct {
 const (
 	SourceEmbedded = "embedded"
 	SourceFile     = "file"
+)
+
+// The places of the audit that are no files.
+const (
+	AuditLog    = "log"
+	AuditStdout = "stdout"
 )
 
 // Default is the configuration of `tollgate serve` without a file: every port
@@ -129,6 +136,7 @@ func Default() Config {
 			TopConsumers:  100,
 			LogLevel:      slog.LevelInfo,
 			LogFormat:     "json",
+			Audit:         AuditLog,
 			RefusalsEvery: 10 * time.Second,
 		},
 	}

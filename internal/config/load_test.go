@@ -81,7 +81,7 @@ authz:
 rules: {files: [rules.yaml], count_refused: true}
 cluster: {}
 upstreams: []
-telemetry: {traces: none, top_consumers: 3, log: {level: debug, format: text, refusals_every: 1s}}
+telemetry: {traces: none, top_consumers: 3, audit: audit.log, log: {level: debug, format: text, refusals_every: 1s}}
 `
 
 func TestEveryKey(t *testing.T) {
@@ -115,7 +115,7 @@ func TestEveryKey(t *testing.T) {
 			Cache:   limits.TableOptions{Size: 5, Idle: time.Minute},
 		},
 		Rules:     config.Rules{Files: []string{dir + "/rules.yaml"}, CountRefused: true},
-		Telemetry: config.Telemetry{TopConsumers: 3, LogLevel: slog.LevelDebug, LogFormat: "text", RefusalsEvery: time.Second},
+		Telemetry: config.Telemetry{TopConsumers: 3, LogLevel: slog.LevelDebug, LogFormat: "text", Audit: dir + "/audit.log", RefusalsEvery: time.Second},
 	}
 	if diff := cmp.Diff(want, *c); diff != "" {
 		t.Errorf("Config (-want +got):\n%s", diff)

@@ -229,6 +229,11 @@ func (r *reader) telemetry(n yamlfile.Node) {
 			}
 		},
 		"top_consumers": func(n yamlfile.Node) { t.TopConsumers = int(n.Int(0, 10_000)) },
+		"audit": func(n yamlfile.Node) {
+			if t.Audit = nonEmpty(n); t.Audit != AuditLog && t.Audit != AuditStdout {
+				t.Audit = r.path(n)
+			}
+		},
 		"log": func(n yamlfile.Node) {
 			each(n, map[string]func(yamlfile.Node){
 				"level":          func(n yamlfile.Node) { t.LogLevel = word(n, levels) },

@@ -43,6 +43,7 @@ func (s *Server) everything() *http.ServeMux {
 		Registry:    s.registry,
 		Clock:       s.clock,
 		Top:         s.top,
+		Events:      s.events,
 		Log:         s.log,
 		AdminToken:  func() config.TokenHash { return s.current.Load().Config.Admin.Token },
 		Config:      s.config,

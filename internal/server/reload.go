@@ -19,7 +19,8 @@ import (
 func (s *Server) Reload() error {
 	s.change.Lock()
 	defer s.change.Unlock()
-	return s.reload(config.Load(s.o.ConfigPath, s.o.Lookup))
+	loaded, sources, err := config.Load(s.o.ConfigPath, s.o.Lookup)
+	return s.reload(byOperator, loaded, sources, err)
 }
 
 // changed is called when one of the files may be another.
@@ -28,13 +29,14 @@ func (s *Server) changed() config.Sources {
 	defer s.change.Unlock()
 	loaded, sources, err := config.Load(s.o.ConfigPath, s.o.Lookup)
 	if sources.Sum != s.current.Load().sources.Sum {
-		_ = s.reload(loaded, sources, err) // logged
+		_ = s.reload(byWatch, loaded, sources, err) // logged
 	}
 	return sources
 }
 
-func (s *Server) reload(loaded *config.Loaded, sources config.Sources, err error) error {
+func (s *Server) reload(actor string, loaded *config.Loaded, sources config.Sources, err error) error {
 	was := s.current.Load()
+	before := s.inForce(was)
 	next := *was
 	next.sources, next.lastErr = sources, nil
 	if err == nil {
@@ -49,11 +51,13 @@ func (s *Server) reload(loaded *config.Loaded, sources config.Sources, err error
 		kept := *was
 		kept.sources, kept.lastErr = sources, err
 		s.current.Store(&kept)
+		s.tellReload(actor, before, s.inForce(&kept))
 		s.log.Error("configuration not reloaded, going on with the last one", "problems", strings.Split(err.Error(), "\n"))
 		return err
 	}
 	s.putInForce(&next)
 	s.current.Store(&next)
+	s.tellReload(actor, before, s.inForce(&next))
 	s.log.Info("configuration reloaded", "files", sources.Files)
 	s.warn(&next)
 	if keys := needRestart(was.Config, next.Config); len(keys) > 0 {
@@ -64,6 +68,18 @@ func (s *Server) reload(loaded *config.Loaded, sources config.Sources, err error
 
 // prepare does what can still fail.
 func (s *Server) prepare(next, was *current) (err error) {
+	sink, file, err := s.openAudit(next.Config)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		switch {
+		case err == nil:
+			s.auditTo(sink, file) // opened anew: the old file may have been moved away
+		case file != nil:
+			_ = file.Close() // nothing was written to it
+		}
+	}()
 	if next.settings, err = s.db.Settings(configured(next.Config)); err != nil {
 		return err
 	}
@@ -153,8 +169,9 @@ func configured(c *config.Config) embedded.Settings {
 	return embedded.Settings{Mode: config.ModeWord(c.Policy.Mode), Default: &c.Limits.Default}
 }
 
-func (s *Server) settings() admin.Settings {
-	now := s.current.Load()
+func (s *Server) settings() admin.Settings { return settingsOf(s.current.Load()) }
+
+func settingsOf(now *current) admin.Settings {
 	set := configured(now.Config)
 	if now.settings.Mode != "" {
 		set.Mode = now.settings.Mode

@@ -113,6 +113,7 @@ func (s *Server) Drain(ctx context.Context) error {
 	s.draining.Store(true)
 	s.log.Info("draining", "drain", s.current.Load().Config.Listen.Drain.String())
 	err := s.grpc.Drain(ctx)
+	s.events.Close() // who follows them would keep the HTTP port open
 	stopping, cancel := context.WithTimeout(ctx, httpWithin)
 	defer cancel()
 	err = errors.Join(err, s.http.Shutdown(stopping), s.reading.Shutdown(stopping), s.Close())
@@ -125,6 +126,7 @@ func (s *Server) Drain(ctx context.Context) error {
 func (s *Server) Close() error {
 	s.closing.Do(func() {
 		s.draining.Store(true)
+		s.events.Close()
 		s.grpc.Close()
 		_ = s.http.Close() // its listener's error; it is closed below too
 		_ = s.reading.Close()

@@ -23,6 +23,7 @@ import (
 	"github.com/tollgate-dev/tollgate/envoy/ratelimit/xds"
 	"github.com/tollgate-dev/tollgate/extauthz"
 	"github.com/tollgate-dev/tollgate/internal/config"
+	"github.com/tollgate-dev/tollgate/internal/events"
 	"github.com/tollgate-dev/tollgate/internal/telemetry"
 	"github.com/tollgate-dev/tollgate/limits"
 )
@@ -72,6 +73,8 @@ type Server struct {
 	top      *telemetry.Top
 	observer *telemetry.Observer
 	stats    *ratelimit.Stats // nil: nobody asks for envoyproxy/ratelimit's names
+	events   *events.Log
+	audit    *os.File // what events are written to; nil: no file of our own
 
 	// Who is asked.
 	grpc         *envoy.Server
@@ -130,7 +133,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 
 // open builds everything up to the listeners.
 func (s *Server) open(ctx context.Context) error {
-	for _, step := range []func(context.Context) error{s.openStore, s.openDecision, s.openTelemetry, s.openServers, s.openXDS} {
+	for _, step := range []func(context.Context) error{s.openEvents, s.openStore, s.openDecision, s.openTelemetry, s.openServers, s.openXDS} {
 		if err := step(ctx); err != nil {
 			return err
 		}
