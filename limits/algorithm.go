@@ -69,7 +69,7 @@ func (l *Limit) engine(own func(Limit) (Algorithm, error)) (engine, error) {
 	case Quota:
 		return newCounter(l.N, newDates(l.Calendar, l.Location)), nil
 	case IdleReset:
-		return &machine{idleReset{l.N, l.Period}}, nil
+		return newIdleReset(l.N, l.Period), nil
 	case SmoothBursty, SmoothWarmingUp:
 		s, err := newSmooth(*l)
 		return &machine{s}, err

@@ -20,10 +20,10 @@ import (
 // anybody still needs. Times in it only grow: one who announces and is
 // overtaken has at most made the log say that a request came later.
 type window struct {
-	n      int64
-	period int64
-	chunk  int64 // requests that share an entry
-	size   int64 // entries of the ring
+	n        int64
+	period   int64
+	perChunk int64 // requests that share an entry
+	size     int64 // entries of the ring
 }
 
 const (
@@ -33,26 +33,64 @@ const (
 )
 
 func newWindow(n int64, period time.Duration) *window {
-	chunk := (n + maxChunks - 1) / maxChunks
-	return &window{n, int64(period), chunk, 2*((n+chunk-1)/chunk) + 2}
+	perChunk := (n + maxChunks - 1) / maxChunks
+	return &window{n, int64(period), perChunk, 2*((n+perChunk-1)/perChunk) + 2}
 }
 
 // The ring holds instants in an order that unsigned integers have, so that 0 is
 // before all.
 func entryOf(t int64) uint64 { return uint64(t) ^ 1<<63 }
 
-// at returns when request s was taken, or a little later.
-func (w *window) at(b *bucket, s int64) int64 {
-	if s < 0 {
-		return neverUsed
-	}
-	e := b.more.ring[s/w.chunk%w.size].Load()
-	return max(int64(e^1<<63), neverUsed)
+// view is the log of a bucket around the request with the number next: the
+// chunk that this one is in, and where in the ring the chunk stands.
+type view struct {
+	*window
+	ring        []atomic.Uint64
+	next, chunk int64
+	place       int64
 }
 
-// raise makes an entry at least t.
-func (w *window) raise(b *bucket, chunk, t int64) {
-	e := &b.more.ring[chunk%w.size]
+func (w *window) view(b *bucket, word uint64) view {
+	next := int64(word >> 1 & seqMask)
+	chunk := next / w.perChunk
+	return view{w, b.more.ring, next, chunk, chunk % w.size}
+}
+
+// entry returns a chunk's place in the ring. It is one of those that the ring
+// holds around v.chunk, which spares a division.
+func (v *view) entry(chunk int64) *atomic.Uint64 {
+	i := v.place + chunk - v.chunk
+	switch {
+	case i < 0:
+		i += v.size
+	case i >= v.size:
+		i -= v.size
+	}
+	return &v.ring[i]
+}
+
+// taken returns when the last request of a chunk was taken, or a little later.
+func (v *view) taken(chunk int64) int64 {
+	return max(int64(v.entry(chunk).Load()^1<<63), neverUsed)
+}
+
+// at is taken for the chunk of request s.
+func (v *view) at(s int64) int64 {
+	switch {
+	case s < 0:
+		return neverUsed
+	case v.perChunk == 1:
+		return v.taken(s)
+	}
+	return v.taken(s / v.perChunk)
+}
+
+// last returns when the latest request was taken.
+func (v *view) last() int64 { return v.at(v.next - 1) }
+
+// raise makes a chunk's entry at least t.
+func (v *view) raise(chunk, t int64) {
+	e := v.entry(chunk)
 	for {
 		old := e.Load()
 		if old >= entryOf(t) || e.CompareAndSwap(old, entryOf(t)) {
@@ -61,19 +99,36 @@ func (w *window) raise(b *bucket, chunk, t int64) {
 	}
 }
 
+// left returns how many more could be taken at t once n were.
+func (v *view) left(n, t int64) int64 {
+	next := v.next + n
+	first := max(next-v.n, 0)
+	// lo and hi enclose the first chunk that still counts.
+	lo, hi := first/v.perChunk, v.chunk
+	for hi*v.perChunk < next {
+		hi++
+	}
+	for lo < hi {
+		if mid := (lo + hi) / 2; v.taken(mid) > t-v.period {
+			hi = mid
+		} else {
+			lo = mid + 1
+		}
+	}
+	return min(max(lo*v.perChunk, first)-next+v.n, v.n)
+}
+
 func (w *window) set(b *bucket, used, at int64) {
 	b.more = &extra{ring: make([]atomic.Uint64, w.size)}
 	b.word.Store(uint64(used) << 1)
-	for c := int64(0); c*w.chunk < used; c++ {
-		w.raise(b, c, at)
+	for c := int64(0); c*w.perChunk < used; c++ {
+		b.more.ring[c].Store(entryOf(at))
 	}
 }
 
 func (w *window) plant(b *bucket, now Time, s seed) {
 	w.set(b, s.atMost(w.n), clamp(now))
 }
-
-func next(word uint64) int64 { return int64(word >> 1 & seqMask) }
 
 func (w *window) take(b *bucket, now Time, n int64) (Decision, step) {
 	t := clamp(now)
@@ -82,42 +137,27 @@ func (w *window) take(b *bucket, now Time, n int64) (Decision, step) {
 		if word&sealed != 0 {
 			return Decision{}, follow
 		}
-		s := next(word)
-		last := w.at(b, s-1)
-		switch {
-		case last-t > clockSet:
+		v := w.view(b, word)
+		last := v.last()
+		if last-t > clockSet {
 			return Decision{}, renew
-		case n > w.n:
-			return never(w.left(b, s, t), sub(last+w.period, t)), done
 		}
-		if due := w.at(b, s+n-1-w.n) + w.period; due > t {
-			return Decision{Remaining: w.left(b, s, t), Wait: sub(due, t), Reset: sub(last+w.period, t)}, done
+		d := Decision{Wait: Never}
+		if n <= w.n {
+			d.Wait = sub(v.at(v.next+n-1-w.n)+w.period, t)
 		}
-		for c := s / w.chunk; c <= (s+n-1)/w.chunk; c++ {
-			w.raise(b, c, max(t, last))
+		if d.Wait > 0 {
+			d.Remaining, d.Reset = v.left(0, t), sub(last+w.period, t)
+			return d, done
+		}
+		last = max(last, t)
+		for c := v.chunk; c*w.perChunk < v.next+n; c++ {
+			v.raise(c, last)
 		}
 		if b.word.CompareAndSwap(word, word+uint64(n)<<1) {
-			return Decision{Allowed: true, Remaining: w.left(b, s+n, t), Reset: sub(max(t, last)+w.period, t)}, done
+			return Decision{Allowed: true, Remaining: v.left(n, t), Reset: sub(last+w.period, t)}, done
 		}
 	}
-}
-
-// left returns how many could be taken at t, given the next number.
-func (w *window) left(b *bucket, s, t int64) int64 {
-	first := s - w.n
-	// lo and hi enclose the first chunk that still counts.
-	lo, hi := first/w.chunk, (s-1)/w.chunk+1
-	if first < 0 {
-		lo = 0
-	}
-	for lo < hi {
-		if mid := (lo + hi) / 2; w.at(b, mid*w.chunk) > t-w.period {
-			hi = mid
-		} else {
-			lo = mid + 1
-		}
-	}
-	return min(max(lo*w.chunk, 0, first)-first, w.n)
 }
 
 func (w *window) peek(b *bucket, now Time, ahead, n int64) (Decision, step) {
@@ -126,12 +166,12 @@ func (w *window) peek(b *bucket, now Time, ahead, n int64) (Decision, step) {
 	if word&sealed != 0 {
 		return Decision{}, follow
 	}
-	s := next(word)
-	last := w.at(b, s-1)
+	v := w.view(b, word)
+	last := v.last()
 	if last-t > clockSet {
 		return Decision{}, renew
 	}
-	d := Decision{Remaining: w.left(b, s, t), Reset: sub(last+w.period, t)}
+	d := Decision{Remaining: v.left(0, t), Reset: sub(last+w.period, t)}
 	// The last of them may come when the one n before it is a period back, and
 	// that one in its turn.
 	rounds, place := (ahead+n-1)/w.n, (ahead+n-1)%w.n
@@ -140,7 +180,7 @@ func (w *window) peek(b *bucket, now Time, ahead, n int64) (Decision, step) {
 		d.Wait = Never
 		return d, done
 	}
-	when := max(t, w.at(b, s-w.n+place)+w.period) + int64(lo)
+	when := max(t, v.at(v.next-w.n+place)+w.period) + int64(lo)
 	d.Allowed, d.Wait = when <= t, sub(when, t)
 	return d, done
 }
@@ -154,30 +194,31 @@ func (w *window) refund(b *bucket, now Time, n int64) step {
 		if word&sealed != 0 {
 			return follow
 		}
-		s := next(word)
-		n := min(n, s)
-		for c := (s - n - 1) / w.chunk; c >= 0 && c >= (s-w.n)/w.chunk && s > n; c-- {
-			moved := w.at(b, min(c*w.chunk+w.chunk-1+n, s-1))
+		v := w.view(b, word)
+		n := min(n, v.next)
+		for c := (v.next - n - 1) / w.perChunk; c >= 0 && c >= (v.next-w.n)/w.perChunk && v.next > n; c-- {
+			moved := v.at(min((c+1)*w.perChunk-1+n, v.next-1))
 			if moved <= t {
 				break
 			}
-			w.raise(b, c, moved)
+			v.raise(c, moved)
 		}
 		version := word>>1>>seqBits + 1
-		if b.word.CompareAndSwap(word, (version<<seqBits|uint64(s-n))<<1) {
+		if b.word.CompareAndSwap(word, (version<<seqBits|uint64(v.next-n))<<1) {
 			return done
 		}
 	}
 }
 
 func (w *window) used(b *bucket, now Time) share {
-	return shareOf(w.n-w.left(b, next(b.word.Load()), clamp(now)), w.n)
+	v := w.view(b, b.word.Load())
+	return shareOf(w.n-v.left(0, clamp(now)), w.n)
 }
 
 // renew takes the clock as set back: the window is used up from there.
 func (w *window) renew(b, old *bucket, now Time) {
 	t := clamp(now)
-	if w.at(old, next(old.word.Load())-1)-t > clockSet {
+	if v := w.view(old, old.word.Load()); v.last()-t > clockSet {
 		w.set(b, w.n, t)
 		return
 	}
@@ -185,12 +226,12 @@ func (w *window) renew(b, old *bucket, now Time) {
 }
 
 func (w *window) state(b *bucket) State {
-	s := next(b.word.Load())
-	last := w.at(b, s-1)
+	v := w.view(b, b.word.Load())
+	last := v.last()
 	if last == neverUsed {
 		return State{Kind: b.spec.limit.Kind, A: unused}
 	}
-	return State{b.spec.limit.Kind, last, w.n - w.left(b, s, last), 0}
+	return State{b.spec.limit.Kind, last, w.n - v.left(0, last), 0}
 }
 
 func (w *window) load(b *bucket, now Time, st State) {
