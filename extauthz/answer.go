@@ -21,23 +21,17 @@ const (
 	codeUnauthenticated   = 16
 )
 
-// header is one that an answer sets; its value lies in the answer's memory.
-type header struct {
-	name  string
-	value []byte
-}
-
 // answer is a Verdict as HTTP, ready to be written in whatever form the caller
 // reads. It may be used again and again; what it holds is valid until then.
 type answer struct {
 	status int   // of a refusal; 0 admits
 	code   int32 // the gRPC code that goes with it
 
-	set         []header // admitted: for the upstream; refused: for the client
-	respond     []header // admitted: for the client, with the upstream's answer
-	remove      []string // admitted: headers that the upstream must not see
-	removeQuery []string // admitted: query parameters likewise
-	body        []byte   // of a refusal
+	set         []ReplyHeader // admitted: for the upstream; refused: for the client
+	respond     []ReplyHeader // admitted: for the client, with the upstream's answer
+	remove      []string      // admitted: headers that the upstream must not see
+	removeQuery []string      // admitted: query parameters likewise
+	body        []byte        // of a refusal
 
 	text []byte // memory of the values and the body
 }
@@ -161,20 +155,20 @@ func (a *answer) refuse(v *View, d *Verdict) {
 }
 
 // add appends a header with a copy of value that is safe to send.
-func (a *answer) add(to []header, name, value string) []header {
+func (a *answer) add(to []ReplyHeader, name, value string) []ReplyHeader {
 	start := len(a.text)
 	a.text = appendVisible(a.text, value)
 	return a.cut(to, name, start)
 }
 
 // cut appends a header whose value is what was written to text since start.
-func (a *answer) cut(to []header, name string, start int) []header {
+func (a *answer) cut(to []ReplyHeader, name string, start int) []ReplyHeader {
 	for i, c := range a.text[start:] {
 		if c < ' ' || c > '~' {
 			a.text[start+i] = '?'
 		}
 	}
-	return append(to, header{name: name, value: a.text[start:len(a.text):len(a.text)]})
+	return append(to, ReplyHeader{Name: name, Value: a.text[start:len(a.text):len(a.text)]})
 }
 
 func (a *answer) drop(name string) {

@@ -15,14 +15,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/testing/protocmp"
 	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/tollgate-dev/tollgate/extauthz"
+	"github.com/tollgate-dev/tollgate/extauthz/wire/wiretest"
 )
 
 // Check asks both paths, so that every test of an answer is one of both.
@@ -186,7 +185,7 @@ func TestBytesAfterMutations(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	read, scanned := 0, 0
 	for range 10_000 {
-		data := mutate(r, seeds, seeds[r.IntN(len(seeds))], 0)
+		data := wiretest.Mutate(r, seeds)
 		if _, ok, _ := f.Scan(context.Background(), data); ok {
 			scanned++
 		}
@@ -200,74 +199,13 @@ func TestBytesAfterMutations(t *testing.T) {
 	}
 }
 
-// mutate takes a message apart into its fields and puts it together again.
-func mutate(r *rand.Rand, seeds [][]byte, data []byte, depth int) []byte {
-	if depth == 0 && r.IntN(8) == 0 {
-		return append(bytes.Clone(data), seeds[r.IntN(len(seeds))]...) // merged
-	}
-	var fields [][]byte
-	for rest := data; len(rest) > 0; {
-		n, wire, length := protowire.ConsumeField(rest)
-		if length < 0 {
-			return data
-		}
-		field := bytes.Clone(rest[:length])
-		rest = rest[length:]
-		if wire == protowire.BytesType && r.IntN(2) == 0 {
-			_, _, tag := protowire.ConsumeTag(field)
-			content, _ := protowire.ConsumeBytes(field[tag:])
-			field = protowire.AppendBytes(protowire.AppendTag(nil, n, wire), mutate(r, seeds, content, depth+1))
-		}
-		fields = append(fields, field)
-	}
-	if len(fields) == 0 {
-		return data
-	}
-	i, j := r.IntN(len(fields)), r.IntN(len(fields))
-	switch r.IntN(12) {
-	case 0:
-		fields = slices.Delete(fields, i, i+1)
-	case 1:
-		fields = append(fields, fields[i])
-	case 2:
-		fields[i], fields[j] = fields[j], fields[i]
-	case 3:
-		fields[i] = append(fields[i], protowire.AppendVarint(protowire.AppendTag(nil, protowire.Number(1+r.IntN(20)), protowire.VarintType), r.Uint64())...)
-	case 4: // another number or wire type
-		fields[i][0] = byte(r.IntN(256))
-	case 5: // broken text, length or number
-		fields[i][r.IntN(len(fields[i]))] = byte(r.IntN(256))
-	case 6:
-		fields[i] = append(fields[i], protowire.AppendBytes(protowire.AppendTag(nil, protowire.Number(1+r.IntN(20)), protowire.BytesType), []byte{0xff})...)
-	}
-	return slices.Concat(fields...)
-}
-
 // TestBytesOfEveryField breaks each field of the message in turn, those included
 // that nobody reads: text that is no UTF-8, and a message that is none.
 func TestBytesOfEveryField(t *testing.T) {
 	f := newFixture(t, setup{policy: everywhere()})
-	tested := 0
-	var visit func(m protoreflect.MessageDescriptor, wrap func([]byte) []byte, depth int)
-	visit = func(m protoreflect.MessageDescriptor, wrap func([]byte) []byte, depth int) {
-		if depth > 8 {
-			return
-		}
-		for i := range m.Fields().Len() {
-			field := m.Fields().Get(i)
-			in := func(content []byte) []byte {
-				return wrap(protowire.AppendBytes(protowire.AppendTag(nil, field.Number(), protowire.BytesType), content))
-			}
-			for _, content := range [][]byte{nil, {0xff}, []byte("a"), {0x08, 1}, {0x0a, 1, 'a'}, {0x12, 1, 0xff}, {0x0a, 1, 'a', 0x12, 1, 'b', 0x1a, 0}} {
-				tested++
-				_, _ = f.both(t, context.Background(), in(content))
-			}
-			if field.Kind() == protoreflect.MessageKind {
-				visit(field.Message(), in, depth+1)
-			}
-		}
-	}
-	visit((&authv3.CheckRequest{}).ProtoReflect().Descriptor(), func(b []byte) []byte { return b }, 0)
+	tested := wiretest.BreakEachField((&authv3.CheckRequest{}).ProtoReflect().Descriptor(), func(data []byte) {
+		_, _ = f.both(t, context.Background(), data)
+	})
 	if tested < 300 {
 		t.Errorf("%d fields were broken, want all", tested)
 	}

@@ -13,7 +13,7 @@ const maxInteger = 999_999_999_999_999
 
 // limitHeaders appends the rate-limit headers of a decision: one item for every
 // limit that was asked, shadows left out.
-func (a *answer) limitHeaders(to []header, d *Verdict) []header {
+func (a *answer) limitHeaders(to []ReplyHeader, d *Verdict) []ReplyHeader {
 	least := -1
 	for i := range d.Claims {
 		if shows(&d.Claims[i]) && (least < 0 || d.Claims[i].Decision.Remaining < d.Claims[least].Decision.Remaining) {
@@ -34,7 +34,7 @@ func (a *answer) limitHeaders(to []header, d *Verdict) []header {
 }
 
 // list appends a structured field with one item for each limit.
-func (a *answer) list(to []header, name string, d *Verdict, item func([]byte, *limits.Claim) []byte) []header {
+func (a *answer) list(to []ReplyHeader, name string, d *Verdict, item func([]byte, *limits.Claim) []byte) []ReplyHeader {
 	start := len(a.text)
 	for i := range d.Claims {
 		if !shows(&d.Claims[i]) {
@@ -70,7 +70,7 @@ func appendState(b []byte, c *limits.Claim) []byte {
 
 // draft03 writes the three headers as Envoy's DRAFT_VERSION_03: the numbers are
 // those of the limit with the least left, followed by all policies.
-func (a *answer) draft03(to []header, d *Verdict, least int) []header {
+func (a *answer) draft03(to []ReplyHeader, d *Verdict, least int) []ReplyHeader {
 	c := &d.Claims[least]
 	l := c.Limiter.Spec().Limit()
 	n, _ := perSeconds(&l)

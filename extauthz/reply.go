@@ -1,41 +1,41 @@
 package extauthz
 
-import (
-	"math/rand/v2"
+import "github.com/tollgate-dev/tollgate/limits"
 
-	"github.com/tollgate-dev/tollgate/limits"
-)
-
-// Reply is what a client sees of a decision about limits.
+// Reply is what a client sees of a decision about limits, the same as from
+// ext_authz. It may be used again and again; what it holds is valid until the
+// next time, and its memory is its own.
 type Reply struct {
 	Headers []ReplyHeader
 	Body    []byte // of a refusal
+
+	answer  answer
+	verdict Verdict
+	view    View // of no request
 }
 
-// ReplyHeader is one header of a Reply.
-type ReplyHeader struct{ Name, Value string }
+// ReplyHeader is a header that an answer sets; its value lies in the answer's memory.
+type ReplyHeader struct {
+	Name  string
+	Value []byte
+}
 
-// ReplyAboutLimits returns what ext_authz would answer for these claims, so that
-// a client sees the same from every API. Refused is the index of the claim that
-// refused, or -1. Claims in shadow do not show.
-func ReplyAboutLimits(style Headers, claims []limits.Claim, refused int) Reply {
-	d := Verdict{Headers: style, Claims: claims}
-	var a answer
+// Compose fills r with what ext_authz would answer for these claims. Refused is
+// the index of the claim that refused, or -1, and random, from [0,1), decides how
+// much later than needed Retry-After is. Claims in shadow do not show.
+func (r *Reply) Compose(style Headers, claims []limits.Claim, refused int, random float64) {
+	d, a := &r.verdict, &r.answer
+	*d = Verdict{Headers: style, Claims: claims}
+	*a = answer{set: a.set[:0], text: a.text[:0]}
 	if refused < 0 {
-		a.set = a.limitHeaders(nil, &d)
+		a.set = a.limitHeaders(a.set, d)
 	} else {
 		c := &claims[refused]
 		d.Outcome, d.Reason = Throttled, RateLimited
 		d.Limit, d.Decision = c.Limiter.Spec(), c.Decision
-		d.RetryAfter = retryAfter(c.Decision.Wait, rand.Float64())
-		a.refuse(&View{}, &d)
+		d.RetryAfter = retryAfter(c.Decision.Wait, random)
+		a.refuse(&r.view, d)
 	}
-	r := Reply{Body: a.body}
-	if len(a.set) > 0 {
-		r.Headers = make([]ReplyHeader, len(a.set))
-	}
-	for i, h := range a.set {
-		r.Headers[i] = ReplyHeader{Name: h.name, Value: string(h.value)}
-	}
-	return r
+	*d = Verdict{} // the claims are the caller's
+	r.Headers, r.Body = a.set, a.body
 }

@@ -35,7 +35,7 @@ func (a *answer) response(d *Verdict) *authv3.CheckResponse {
 // options writes headers. For Headers the action must be the zero value, which
 // sets them; Envoy 1.36 to 1.40 ignore any other there. ResponseHeadersToAdd
 // would append with it, so that these say OVERWRITE_IF_EXISTS_OR_ADD.
-func options(headers []header, action corev3.HeaderValueOption_HeaderAppendAction) []*corev3.HeaderValueOption {
+func options(headers []ReplyHeader, action corev3.HeaderValueOption_HeaderAppendAction) []*corev3.HeaderValueOption {
 	if len(headers) == 0 {
 		return nil
 	}
@@ -43,7 +43,7 @@ func options(headers []header, action corev3.HeaderValueOption_HeaderAppendActio
 	list := make([]corev3.HeaderValueOption, len(headers))
 	out := make([]*corev3.HeaderValueOption, len(headers))
 	for i := range headers {
-		values[i].Key, values[i].Value = headers[i].name, string(headers[i].value)
+		values[i].Key, values[i].Value = headers[i].Name, string(headers[i].Value)
 		list[i].Header, list[i].AppendAction = &values[i], action
 		out[i] = &list[i]
 	}

@@ -3,11 +3,12 @@ package extauthz
 import (
 	"context"
 	"unicode/utf8"
-	"unsafe"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/tollgate-dev/tollgate/extauthz/wire"
 )
 
 // scanner reads a View out of an encoded CheckRequest in place. It finds what
@@ -31,7 +32,7 @@ type scanner struct {
 // View.read's.
 func (s *scanner) scan(ctx context.Context, p *plan, v *View, request []byte) (bool, error) {
 	s.view = v
-	if !each(request, s.checkRequest) || s.mapped && s.listed {
+	if !wire.Each(request, s.checkRequest) || s.mapped && s.listed {
 		return false, nil
 	}
 	v.Principal = s.source.principal
@@ -44,7 +45,7 @@ func (s *scanner) scan(ctx context.Context, p *plan, v *View, request []byte) (b
 
 func (s *scanner) checkRequest(n protowire.Number, b []byte) bool {
 	if n == 1 { // attributes
-		return each(b, s.attributes)
+		return wire.Each(b, s.attributes)
 	}
 	return true
 }
@@ -52,17 +53,17 @@ func (s *scanner) checkRequest(n protowire.Number, b []byte) bool {
 func (s *scanner) attributes(n protowire.Number, b []byte) bool {
 	switch n {
 	case 1: // source
-		return each(b, s.source.field)
+		return wire.Each(b, s.source.field)
 	case 2: // destination
-		return each(b, s.ignored.field)
+		return wire.Each(b, s.ignored.field)
 	case 4: // request
-		return each(b, s.request)
+		return wire.Each(b, s.request)
 	case 10: // context_extensions
 		return s.extension(b)
 	case 11: // metadata_context
 		return s.dynamicMetadata(b)
 	case 12: // tls_session: its name of the server
-		return each(b, texts)
+		return wire.Each(b, texts)
 	case 13: // route_metadata_context
 		return len(b) == 0 || unmarshal(b, new(corev3.Metadata))
 	}
@@ -88,9 +89,9 @@ func unmarshal(b []byte, m proto.Message) bool {
 func (s *scanner) request(n protowire.Number, b []byte) bool {
 	switch n {
 	case 1: // time
-		return each(b, ignore)
+		return wire.Each(b, ignore)
 	case 2: // http
-		return each(b, s.http)
+		return wire.Each(b, s.http)
 	}
 	return true
 }
@@ -98,19 +99,19 @@ func (s *scanner) request(n protowire.Number, b []byte) bool {
 func (s *scanner) http(n protowire.Number, b []byte) bool {
 	switch n {
 	case 1:
-		return text(b, &s.view.ID)
+		return wire.Text(b, &s.view.ID)
 	case 2:
-		return text(b, &s.view.Method)
+		return wire.Text(b, &s.view.Method)
 	case 3: // headers
 		return s.header(b)
 	case 4:
-		return text(b, &s.view.Path)
+		return wire.Text(b, &s.view.Path)
 	case 5:
-		return text(b, &s.view.Host)
+		return wire.Text(b, &s.view.Host)
 	case 7:
-		return text(b, &s.query)
+		return wire.Text(b, &s.query)
 	case 13: // header_map
-		return each(b, s.headerMap)
+		return wire.Each(b, s.headerMap)
 	case 6, 8, 10, 11: // scheme, fragment, protocol, body
 		return utf8.Valid(b)
 	}
@@ -121,7 +122,7 @@ func (s *scanner) http(n protowire.Number, b []byte) bool {
 // twice; Envoy does not.
 func (s *scanner) header(b []byte) bool {
 	var e pair
-	if !each(b, e.field) || !isLower(e.key) {
+	if !wire.Each(b, e.field) || !isLower(e.key) {
 		return false
 	}
 	if _, twice := s.view.header(e.key); twice {
@@ -138,11 +139,11 @@ func (s *scanner) headerMap(n protowire.Number, b []byte) bool {
 		return true
 	}
 	var e pair
-	if !each(b, e.field) || !isLower(e.key) {
+	if !wire.Each(b, e.field) || !isLower(e.key) {
 		return false
 	}
 	if len(e.raw) > 0 {
-		e.value = inPlace(e.raw)
+		e.value = wire.InPlace(e.raw)
 	}
 	s.listed = true
 	s.view.Headers = append(s.view.Headers, Field{e.key, e.value})
@@ -151,7 +152,7 @@ func (s *scanner) headerMap(n protowire.Number, b []byte) bool {
 
 func (s *scanner) extension(b []byte) bool {
 	var e pair
-	if !each(b, e.field) {
+	if !wire.Each(b, e.field) {
 		return false
 	}
 	if _, twice := s.view.extension(e.key); twice {
@@ -170,9 +171,9 @@ type pair struct {
 func (e *pair) field(n protowire.Number, b []byte) bool {
 	switch n {
 	case 1:
-		return text(b, &e.key)
+		return wire.Text(b, &e.key)
 	case 2:
-		return text(b, &e.value)
+		return wire.Text(b, &e.value)
 	case 3:
 		e.raw = b
 	}
@@ -188,11 +189,11 @@ type party struct {
 func (p *party) field(n protowire.Number, b []byte) bool {
 	switch n {
 	case 1:
-		return each(b, p.anyAddress)
+		return wire.Each(b, p.anyAddress)
 	case 3: // labels
-		return each(b, texts)
+		return wire.Each(b, texts)
 	case 4:
-		return text(b, &p.principal)
+		return wire.Text(b, &p.principal)
 	case 2, 5: // service, certificate
 		return utf8.Valid(b)
 	}
@@ -203,10 +204,10 @@ func (p *party) field(n protowire.Number, b []byte) bool {
 func (p *party) anyAddress(n protowire.Number, b []byte) bool {
 	switch n {
 	case 1:
-		return each(b, p.socketAddress)
+		return wire.Each(b, p.socketAddress)
 	case 2, 3: // pipe, envoy_internal_address
 		p.address = ""
-		return each(b, texts)
+		return wire.Each(b, texts)
 	}
 	return true
 }
@@ -214,7 +215,7 @@ func (p *party) anyAddress(n protowire.Number, b []byte) bool {
 func (p *party) socketAddress(n protowire.Number, b []byte) bool {
 	switch n {
 	case 2:
-		return text(b, &p.address)
+		return wire.Text(b, &p.address)
 	case 4, 5, 7: // named_port, resolver_name, network_namespace_filepath
 		return utf8.Valid(b)
 	}
@@ -226,51 +227,12 @@ func texts(n protowire.Number, b []byte) bool { return n > 2 || utf8.Valid(b) }
 
 func ignore(protowire.Number, []byte) bool { return true }
 
-// text sets to to a field's text, in place.
-func text(b []byte, to *string) bool {
-	if !utf8.Valid(b) {
-		return false
-	}
-	*to = inPlace(b)
-	return true
-}
-
-// inPlace returns b as a string without a copy. The View that it is for does
-// not outlive the request, and nobody writes to that meanwhile.
-func inPlace(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
-
 // isLower reports whether a name is ASCII without capitals, as Envoy's are.
 func isLower(name string) bool {
 	for i := range len(name) {
 		if c := name[i]; c >= utf8.RuneSelf || 'A' <= c && c <= 'Z' {
 			return false
 		}
-	}
-	return true
-}
-
-// each calls field for every field of a message that has a length: text, bytes
-// and messages. It reports false when the message is malformed or field does.
-func each(b []byte, field func(protowire.Number, []byte) bool) bool {
-	for len(b) > 0 {
-		tag, n := protowire.ConsumeVarint(b)
-		number := tag >> 3
-		if n < 0 || number < uint64(protowire.MinValidNumber) || number > uint64(protowire.MaxValidNumber) {
-			return false
-		}
-		b = b[n:]
-		if protowire.Type(tag&7) != protowire.BytesType {
-			if n = protowire.ConsumeFieldValue(protowire.Number(number), protowire.Type(tag&7), b); n < 0 {
-				return false
-			}
-			b = b[n:]
-			continue
-		}
-		content, n := protowire.ConsumeBytes(b)
-		if n < 0 || !field(protowire.Number(number), content) {
-			return false
-		}
-		b = b[n:]
 	}
 	return true
 }

@@ -4,83 +4,51 @@ import (
 	"math"
 	"time"
 
-	rlsv3 "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
-	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/structpb"
-	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/tollgate-dev/tollgate/descriptors"
 	"github.com/tollgate-dev/tollgate/limits"
 )
 
-// few is how many descriptors an answer has room for in one piece of memory.
-const few = 4
+// descriptorStatus tells how a descriptor stands by the limit that matters most.
+type descriptorStatus struct {
+	over      bool
+	remaining uint32
+	limited   bool // by a limit, of which the rest tells
 
-// answerRoom is an answer and all that it points to.
-type answerRoom struct {
-	response rlsv3.RateLimitResponse
-	pointers [few]*rlsv3.RateLimitResponse_DescriptorStatus
-	rooms    [few]statusRoom
+	name       string
+	requests   uint32
+	unit       descriptors.Unit
+	multiplier uint32
+	reset      time.Duration
 }
 
-type statusRoom struct {
-	status     rlsv3.RateLimitResponse_DescriptorStatus
-	limit      rlsv3.RateLimitResponse_RateLimit
-	multiplier wrapperspb.UInt32Value
-	reset      durationpb.Duration
-}
-
-// answer writes the response.
-func (d *decision) answer() *rlsv3.RateLimitResponse {
-	room := new(answerRoom)
-	pointers, rooms := room.pointers[:0], room.rooms[:]
-	if n := len(d.parts); n > few {
-		pointers, rooms = make([]*rlsv3.RateLimitResponse_DescriptorStatus, 0, n), make([]statusRoom, n)
-	}
+// conclude composes the answer of a decision.
+func (d *decision) conclude() {
 	for i := range d.parts {
-		d.writeStatus(&rooms[i], &d.parts[i])
-		pointers = append(pointers, &rooms[i].status)
+		d.statuses = append(d.statuses, d.statusOf(&d.parts[i]))
 	}
-	r := &room.response
-	r.Statuses = pointers
-	r.OverallCode = rlsv3.RateLimitResponse_OK
-	if d.refused {
-		r.OverallCode = rlsv3.RateLimitResponse_OVER_LIMIT
-	}
-	d.writeHeaders(r)
-	if d.policy.Metadata {
-		r.DynamicMetadata = d.metadata()
-	}
-	return r
+	d.writeHeaders()
 }
 
-// writeStatus tells how a descriptor stands by the limit that matters most.
-func (d *decision) writeStatus(room *statusRoom, p *part) {
-	s := &room.status
-	s.Code = rlsv3.RateLimitResponse_OK
+func (d *decision) statusOf(p *part) (s descriptorStatus) {
 	claim, from := &p.spent, p.spentFrom
 	if i := d.decisive(p); i >= 0 {
 		claim, from = &d.claims[i], d.origins[i]
 	}
 	if claim.Limiter == nil {
 		if p.rule != nil && p.rule.Unlimited {
-			s.LimitRemaining = math.MaxUint32
+			s.remaining = math.MaxUint32
 		}
-		return
+		return s
 	}
 	if claim.Decision.Allowed {
-		s.LimitRemaining = uint32(min(claim.Decision.Remaining, math.MaxUint32))
-	} else {
-		s.Code = rlsv3.RateLimitResponse_OVER_LIMIT
+		s.remaining = uint32(min(claim.Decision.Remaining, math.MaxUint32))
 	}
-	if p.refund {
-		s.Code = rlsv3.RateLimitResponse_OK
-	}
-	writeLimit(room, claim.Limiter.Spec().Limit(), from.rule)
-	s.CurrentLimit = &room.limit
-	reset := untilReset(d.now, claim)
-	room.reset.Seconds, room.reset.Nanos = int64(reset/time.Second), int32(reset%time.Second)
-	s.DurationUntilReset = &room.reset
+	s.over = !claim.Decision.Allowed && !p.refund
+	s.describe(claim.Limiter.Spec(), from.rule)
+	s.reset = untilReset(d.now, claim)
+	return s
 }
 
 // untilReset is when to come back: after a refusal when the same request would
@@ -95,21 +63,16 @@ func untilReset(now limits.Time, c *limits.Claim) time.Duration {
 	return c.Decision.Reset
 }
 
-// writeLimit writes a limit in the API's terms: a number in so many units.
-func writeLimit(room *statusRoom, l limits.Limit, rule *descriptors.Rule) {
-	out := &room.limit
-	out.Name = l.Name
-	n, unit, multiplier := inUnits(l)
+// describe writes a limit in the API's terms: a number in so many units.
+func (s *descriptorStatus) describe(spec *limits.Spec, rule *descriptors.Rule) {
+	s.limited = true
 	if rule != nil {
-		out.Name = rule.Name
-		n, unit, multiplier = int64(rule.RequestsPerUnit), rule.Unit, rule.UnitMultiplier
+		s.name, s.requests, s.unit, s.multiplier = rule.Name, rule.RequestsPerUnit, rule.Unit, rule.UnitMultiplier
+		return
 	}
-	out.RequestsPerUnit = uint32(min(n, math.MaxUint32))
-	out.Unit = rlsv3.RateLimitResponse_RateLimit_Unit(unit)
-	if multiplier > 1 {
-		room.multiplier.Value = multiplier
-		out.UnitMultiplier = &room.multiplier
-	}
+	l := spec.Limit()
+	n, unit, multiplier := inUnits(l)
+	s.name, s.requests, s.unit, s.multiplier = l.Name, uint32(min(n, math.MaxUint32)), unit, multiplier
 }
 
 // inUnits writes a caller's own limit in whole units, the largest that fit. Of
@@ -131,9 +94,12 @@ func inUnits(l limits.Limit) (n int64, unit descriptors.Unit, multiplier uint32)
 }
 
 // metadata merges what the rules that admitted have attached; what came first
-// wins. It is nil where there is nothing, as for metadata that the API cannot
-// carry.
+// wins. It is nil where nobody asks for it or there is nothing, as for metadata
+// that the API cannot carry.
 func (d *decision) metadata() *structpb.Struct {
+	if !d.policy.Metadata {
+		return nil
+	}
 	merged := make(map[string]any)
 	for i := range d.parts {
 		p := &d.parts[i]

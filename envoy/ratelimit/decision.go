@@ -14,9 +14,13 @@ type decision struct {
 	policy *Policy
 	now    limits.Time
 
-	rules    *descriptors.Domain // nil: unknown
+	// The request, of which read and scan fill in all but the rules.
+	domain   string
+	hits     uint32 // hits_addend
+	asked    int    // how many descriptors it has; they are read unless there are too many
 	entries  []descriptors.Entry
 	parts    []part
+	rules    *descriptors.Domain // nil: unknown
 	replaces []*descriptors.Rule // rules of the request that replace others
 
 	// claims is what TakeAll decides, and origins, grown with it in add alone,
@@ -28,6 +32,13 @@ type decision struct {
 	refused  bool
 	deciding int // the part that refused, or -1
 	event    extauthz.Event
+
+	// The answer.
+	statuses []descriptorStatus
+	headers  []extauthz.ReplyHeader
+	body     []byte
+	text     []byte // memory of headers
+	reply    extauthz.Reply
 }
 
 // origin is where a claim comes from.
@@ -36,8 +47,10 @@ type origin struct {
 	rule *descriptors.Rule // nil: a caller's own limit
 }
 
-func (d *decision) start(s *Server, now limits.Time) {
-	d.server, d.policy, d.now, d.deciding = s, s.policy.Load(), now, -1
+// forget takes back what was read.
+func (d *decision) forget() {
+	d.domain, d.hits, d.asked = "", 0, 0
+	d.entries, d.parts = d.entries[:0], d.parts[:0]
 }
 
 // clear makes the decision ready for another request, holding on to nothing of
@@ -48,7 +61,11 @@ func (d *decision) clear() {
 	clear(d.replaces)
 	clear(d.claims)
 	clear(d.origins)
-	*d = decision{entries: d.entries[:0], parts: d.parts[:0], replaces: d.replaces[:0], claims: d.claims[:0], origins: d.origins[:0]}
+	clear(d.statuses)
+	*d = decision{
+		entries: d.entries[:0], parts: d.parts[:0], replaces: d.replaces[:0], claims: d.claims[:0], origins: d.origins[:0],
+		statuses: d.statuses[:0], headers: d.headers[:0], text: d.text[:0], reply: d.reply,
+	}
 }
 
 // decide takes all that the request takes, or nothing.

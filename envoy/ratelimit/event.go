@@ -4,21 +4,20 @@ import (
 	"context"
 	"strings"
 
-	rlsv3 "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
 	"google.golang.org/grpc/metadata"
 
 	"github.com/tollgate-dev/tollgate/extauthz"
 )
 
 // tell reports a decision to the observer.
-func (s *Server) tell(ctx context.Context, r *rlsv3.RateLimitRequest, d *decision, outcome extauthz.Outcome) {
+func (s *Server) tell(ctx context.Context, d *decision, outcome extauthz.Outcome) {
 	if s.o.Observer == nil {
 		return
 	}
 	d.event = extauthz.Event{API: "ratelimit", Outcome: outcome}
 	e := &d.event
 	if d.rules != nil {
-		e.Domain = r.GetDomain() // others are not told: a caller could name any number
+		e.Domain = d.rules.Name() // others are not told: a caller could name any number
 	}
 	d.describe(e)
 	e.Took = s.o.Clock.Now().Sub(d.now)

@@ -2,74 +2,57 @@ package ratelimit
 
 import (
 	"strconv"
-
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	rlsv3 "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
+	"time"
 
 	"github.com/tollgate-dev/tollgate/extauthz"
 )
 
 // writeHeaders adds what the client sees beside the status: the rate-limit
 // headers, and of a refusal the same as ext_authz answers.
-func (d *decision) writeHeaders(r *rlsv3.RateLimitResponse) {
+func (d *decision) writeHeaders() {
 	if p := d.policy.Plain; p != nil {
-		d.writePlain(r, p)
+		d.writePlain(p)
 		return
 	}
 	refusal := -1
 	if d.refused {
 		refusal = d.decisive(&d.parts[d.deciding])
 	}
-	reply := extauthz.ReplyAboutLimits(d.policy.Headers, d.claims, refusal)
-	for _, h := range reply.Headers {
-		r.ResponseHeadersToAdd = append(r.ResponseHeadersToAdd, header(h.Name, h.Value))
-	}
-	r.RawBody = reply.Body
+	d.reply.Compose(d.policy.Headers, d.claims, refusal, d.server.o.Random())
+	d.headers, d.body = append(d.headers, d.reply.Headers...), d.reply.Body
 }
 
 // writePlain adds envoyproxy/ratelimit's three headers, of the limit that
 // refuses or else the one with the least left.
-func (d *decision) writePlain(r *rlsv3.RateLimitResponse, names *PlainHeaders) {
-	var found *rlsv3.RateLimitResponse_DescriptorStatus
-	for _, s := range r.GetStatuses() {
-		if s.GetCurrentLimit() != nil && (found == nil || before(s, found)) {
+func (d *decision) writePlain(names *PlainHeaders) {
+	var found *descriptorStatus
+	for i := range d.statuses {
+		if s := &d.statuses[i]; s.limited && (found == nil || s.before(found)) {
 			found = s
 		}
 	}
 	if found == nil {
 		return
 	}
-	reset := ceilSeconds(found)
-	for _, h := range []struct {
-		name  string
-		value int64
-	}{
-		{names.Limit, int64(found.GetCurrentLimit().GetRequestsPerUnit())},
-		{names.Remaining, int64(found.GetLimitRemaining())},
-		{names.Reset, reset},
-	} {
-		if h.name != "" {
-			r.ResponseHeadersToAdd = append(r.ResponseHeadersToAdd, header(h.name, strconv.FormatInt(h.value, 10)))
-		}
-	}
+	d.number(names.Limit, int64(found.requests))
+	d.number(names.Remaining, int64(found.remaining))
+	d.number(names.Reset, int64((found.reset+time.Second-1)/time.Second))
 }
 
-// before reports whether the headers should rather tell of a than of b.
-func before(a, b *rlsv3.RateLimitResponse_DescriptorStatus) bool {
-	if a.GetCode() != b.GetCode() {
-		return a.GetCode() == rlsv3.RateLimitResponse_OVER_LIMIT
+// number adds a header with a number, unless it has no name.
+func (d *decision) number(name string, n int64) {
+	if name == "" {
+		return
 	}
-	return a.GetLimitRemaining() < b.GetLimitRemaining()
+	start := len(d.text)
+	d.text = strconv.AppendInt(d.text, n, 10)
+	d.headers = append(d.headers, extauthz.ReplyHeader{Name: name, Value: d.text[start:len(d.text):len(d.text)]})
 }
 
-func ceilSeconds(s *rlsv3.RateLimitResponse_DescriptorStatus) int64 {
-	seconds := s.GetDurationUntilReset().GetSeconds()
-	if s.GetDurationUntilReset().GetNanos() > 0 {
-		seconds++
+// before reports whether the headers should rather tell of s than of o.
+func (s *descriptorStatus) before(o *descriptorStatus) bool {
+	if s.over != o.over {
+		return s.over
 	}
-	return seconds
-}
-
-func header(name, value string) *corev3.HeaderValue {
-	return &corev3.HeaderValue{Key: name, Value: value}
+	return s.remaining < o.remaining
 }

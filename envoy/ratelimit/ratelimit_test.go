@@ -1,6 +1,7 @@
 package ratelimit_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"strconv"
@@ -15,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/tollgate-dev/tollgate/descriptors"
@@ -31,6 +33,7 @@ type service struct {
 	registry *consumers.Registry
 	clock    *limits.Clock
 	events   []extauthz.Event
+	messages bool // asked in messages, not in bytes
 }
 
 func (s *service) Observe(e *extauthz.Event) { s.events = append(s.events, *e) }
@@ -51,6 +54,33 @@ func start(t testing.TB, rules string, p ratelimit.Policy) *service {
 	s.options = ratelimit.Options{Book: book, Registry: s.registry, Queue: queue, Clock: s.clock, Observer: s}
 	s.Server = ratelimit.New(s.options, p)
 	return s
+}
+
+// ShouldRateLimit asks in bytes, as Envoy does, unless the service is one for messages.
+func (s *service) ShouldRateLimit(ctx context.Context, r *rlsv3.RateLimitRequest) (*rlsv3.RateLimitResponse, error) {
+	data, err := proto.Marshal(r)
+	if s.messages || err != nil { // nobody can send that
+		return s.Server.ShouldRateLimit(ctx, r)
+	}
+	return s.inBytes(ctx, data)
+}
+
+// inBytes asks with an encoded request. Nothing may refer to that afterwards.
+func (s *service) inBytes(ctx context.Context, data []byte) (*rlsv3.RateLimitResponse, error) {
+	given := bytes.Clone(data)
+	out, err := s.ShouldRateLimitBytes(ctx, given, []byte("before"))
+	for i := range given {
+		given[i] = '#'
+	}
+	out, ok := bytes.CutPrefix(out, []byte("before"))
+	if !ok || err != nil && len(out) > 0 {
+		return nil, fmt.Errorf("ShouldRateLimitBytes(%x) = %x, %v: want an answer appended, or nothing with an error", data, out, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	answer := new(rlsv3.RateLimitResponse)
+	return answer, proto.Unmarshal(out, answer)
 }
 
 // ask sends a request written as "DOMAIN HITS DESCRIPTOR…", a descriptor being
@@ -285,11 +315,15 @@ func TestShouldRateLimit(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := start(t, rules, c.policy)
+				s, inMessages := start(t, rules, c.policy), start(t, rules, c.policy)
+				inMessages.messages = true
 				for i, step := range c.steps {
 					time.Sleep(step.wait) // fake: the bubble's clock moves at once
 					if got := s.ask(t, step.ask); got != step.want {
 						t.Errorf("step %d, %s:\n got %s\nwant %s", i, step.ask, got, step.want)
+					}
+					if got := inMessages.ask(t, step.ask); got != step.want {
+						t.Errorf("step %d in messages, %s:\n got %s\nwant %s", i, step.ask, got, step.want)
 					}
 				}
 			})

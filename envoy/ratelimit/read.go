@@ -5,9 +5,6 @@ import (
 	"fmt"
 	"strings"
 
-	rlcommonv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/common/ratelimit/v3"
-	rlsv3 "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
-
 	"github.com/tollgate-dev/tollgate/descriptors"
 	"github.com/tollgate-dev/tollgate/descriptors/consumers"
 	"github.com/tollgate-dev/tollgate/extauthz"
@@ -19,6 +16,7 @@ const maxDescriptors = 256
 
 // part is one descriptor of a request.
 type part struct {
+	asked
 	entries []descriptors.Entry
 	hits    int64 // 0 is a look
 	refund  bool
@@ -33,28 +31,37 @@ type part struct {
 	spentFrom origin       // and where it came from
 }
 
-// read takes a request in. The error says what cannot be meant.
-func (d *decision) read(r *rlsv3.RateLimitRequest) error {
-	switch n := len(r.GetDescriptors()); {
-	case r.GetDomain() == "":
+// asked is a descriptor as it stands in the request.
+type asked struct {
+	from, to  int    // its share of the decision's entries
+	ownHits   uint64 // hits_addend
+	hasHits   bool   // and whether it is there
+	negative  bool   // is_negative_hits
+	override  descriptors.Override
+	overrides bool // whether there is one
+}
+
+// complete makes parts of what was asked. The error says what cannot be meant.
+func (d *decision) complete() error {
+	switch {
+	case d.domain == "":
 		return errors.New("domain: must not be empty")
-	case n == 0:
+	case d.asked == 0:
 		return errors.New("descriptors: must not be empty")
-	case n > maxDescriptors:
-		return fmt.Errorf("descriptors: %d, want at most %d", n, maxDescriptors)
+	case d.asked > maxDescriptors:
+		return fmt.Errorf("descriptors: %d, want at most %d", d.asked, maxDescriptors)
 	}
-	d.rules = d.server.o.Book.Rules().Domain(r.GetDomain())
-	for i, p := range r.GetDescriptors() {
-		if err := d.readPart(p, int64(r.GetHitsAddend())); err != nil {
+	d.rules = d.server.o.Book.Rules().Domain(d.domain)
+	for i := range d.parts {
+		if err := d.completePart(&d.parts[i]); err != nil {
 			return fmt.Errorf("descriptors[%d].%w", i, err)
 		}
 	}
-	d.readEntries(r)
 	if d.policy.Mode == extauthz.Off {
 		return nil
 	}
 	for i := range d.parts {
-		if err := d.match(&d.parts[i], r.GetDescriptors()[i]); err != nil {
+		if err := d.match(&d.parts[i]); err != nil {
 			return fmt.Errorf("descriptors[%d].%w", i, err)
 		}
 	}
@@ -66,55 +73,36 @@ func (d *decision) read(r *rlsv3.RateLimitRequest) error {
 	return nil
 }
 
-// readPart reads what a descriptor says about hits.
-func (d *decision) readPart(p *rlcommonv3.RateLimitDescriptor, requestHits int64) error {
-	if len(p.GetEntries()) == 0 {
+// completePart settles a part's entries and hits.
+func (d *decision) completePart(p *part) error {
+	p.entries = d.entries[p.from:p.to:p.to]
+	if len(p.entries) == 0 {
 		return errors.New("entries: must not be empty")
 	}
-	hits := max(requestHits, 1)
-	if own := p.GetHitsAddend(); own != nil {
-		if own.GetValue() > limits.MaxN {
-			return fmt.Errorf("hits_addend: %d, want at most %d", own.GetValue(), int64(limits.MaxN))
+	p.hits = max(int64(d.hits), 1)
+	if p.hasHits {
+		if p.ownHits > limits.MaxN {
+			return fmt.Errorf("hits_addend: %d, want at most %d", p.ownHits, int64(limits.MaxN))
 		}
-		hits = int64(own.GetValue())
+		p.hits = int64(p.ownHits)
 	}
-	d.parts = append(d.parts, part{hits: hits, refund: p.GetIsNegativeHits() && hits > 0})
-	for i, e := range p.GetEntries() {
-		if e.GetKey() == "" {
+	p.refund = p.negative && p.hits > 0
+	for i := range p.entries {
+		if p.entries[i].Key == "" {
 			return fmt.Errorf("entries[%d].key: must not be empty", i)
 		}
 	}
 	return nil
 }
 
-// readEntries copies the entries of all descriptors into one list, in which
-// each part has its share.
-func (d *decision) readEntries(r *rlsv3.RateLimitRequest) {
-	for _, p := range r.GetDescriptors() {
-		for _, e := range p.GetEntries() {
-			d.entries = append(d.entries, descriptors.Entry{Key: e.GetKey(), Value: e.GetValue()})
-		}
-	}
-	rest := d.entries // grown to its end: shares of it stay valid
-	for i, p := range r.GetDescriptors() {
-		n := len(p.GetEntries())
-		d.parts[i].entries, rest = rest[:n:n], rest[n:]
-	}
-}
-
 // match finds the rule and the caller of a descriptor.
-func (d *decision) match(p *part, r *rlcommonv3.RateLimitDescriptor) error {
+func (d *decision) match(p *part) (err error) {
 	p.grant = d.caller(p.entries)
 	if d.rules == nil {
 		return nil
 	}
-	if o := r.GetLimit(); o != nil {
-		rule, err := d.server.o.Book.Override(d.rules, p.entries, descriptors.Override{
-			Unit:            descriptors.Unit(o.GetUnit()),
-			UnitMultiplier:  o.GetUnitMultiplier().GetValue(),
-			RequestsPerUnit: o.GetRequestsPerUnit(),
-		})
-		p.rule = rule
+	if p.overrides {
+		p.rule, err = d.server.o.Book.Override(d.rules, p.entries, p.override)
 		return err
 	}
 	p.rule = d.rules.Match(p.entries)

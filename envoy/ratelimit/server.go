@@ -3,13 +3,14 @@ package ratelimit
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	rlsv3 "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/tollgate-dev/tollgate/descriptors"
 	"github.com/tollgate-dev/tollgate/descriptors/consumers"
@@ -17,7 +18,7 @@ import (
 	"github.com/tollgate-dev/tollgate/limits"
 )
 
-// Options are what a Server decides with. All but Observer are required.
+// Options are what a Server decides with. All that need not be there say so.
 type Options struct {
 	Book     *descriptors.Book
 	Registry *consumers.Registry
@@ -25,6 +26,7 @@ type Options struct {
 	Clock    *limits.Clock
 	Observer extauthz.Observer // nil: nobody is told
 	Stats    *Stats            // nil: none
+	Random   func() float64    // draws from [0,1) for Retry-After, from many goroutines; nil: math/rand/v2
 }
 
 // Server is a rate limit service. All methods are safe for concurrent use.
@@ -40,6 +42,9 @@ type Server struct {
 // New returns a server under the given policy.
 func New(o Options, p Policy) *Server {
 	s := &Server{o: o}
+	if s.o.Random == nil {
+		s.o.Random = rand.Float64
+	}
 	s.pool.New = func() any { return new(decision) }
 	s.SetPolicy(p)
 	return s
@@ -55,31 +60,82 @@ func (s *Server) UnknownDomains() uint64 { return s.unknown.Load() }
 // ShouldRateLimit implements the API. An error means that nothing was decided
 // and nothing taken; it is INVALID_ARGUMENT for what cannot be meant, and the
 // context's for a caller that has left.
-func (s *Server) ShouldRateLimit(ctx context.Context, r *rlsv3.RateLimitRequest) (response *rlsv3.RateLimitResponse, err error) {
-	start := s.o.Clock.Now()
-	if s.o.Stats != nil {
-		defer func() { s.o.Stats.called(time.Duration(s.o.Clock.Now()-start), err) }()
+func (s *Server) ShouldRateLimit(ctx context.Context, r *rlsv3.RateLimitRequest) (_ *rlsv3.RateLimitResponse, err error) {
+	d := s.begin()
+	defer func() { s.end(d, err) }()
+	d.read(r)
+	if err = s.settle(ctx, d); err != nil {
+		return nil, err
 	}
-	d := s.pool.Get().(*decision)
-	defer s.release(d)
-	d.start(s, start)
+	return d.response(), nil
+}
+
+// ShouldRateLimitBytes is ShouldRateLimit for a transport that hands requests
+// and answers through as bytes: request is an encoded RateLimitRequest, and the
+// encoded RateLimitResponse is appended to response. Nothing is allocated but
+// for metadata in answers. Both stay the caller's; request must not change before
+// the return, and nothing refers to it afterwards. Beside the errors of
+// ShouldRateLimit, there is INTERNAL for a request that is no RateLimitRequest,
+// as from grpc-go itself.
+func (s *Server) ShouldRateLimitBytes(ctx context.Context, request, response []byte) (_ []byte, err error) {
+	d := s.begin()
+	defer func() { s.end(d, err) }()
+	if !d.scan(request) {
+		var full rlsv3.RateLimitRequest
+		if err := proto.Unmarshal(request, &full); err != nil {
+			return response, status.Errorf(codes.Internal, "grpc: error unmarshalling request: %v", err)
+		}
+		d.forget()
+		d.read(&full)
+	}
+	if err = s.settle(ctx, d); err != nil {
+		return response, err
+	}
+	return d.appendTo(response), nil
+}
+
+// settle decides about the request that was read into d, tells whoever wants to
+// know, and composes the answer.
+func (s *Server) settle(ctx context.Context, d *decision) error {
 	if d.policy.Waiting {
-		s.tell(ctx, r, d, extauthz.Failed)
-		return nil, status.Error(codes.Unavailable, "no rate limit configuration loaded: waiting for the first rules")
+		s.tell(ctx, d, extauthz.Failed)
+		return status.Error(codes.Unavailable, "no rate limit configuration loaded: waiting for the first rules")
 	}
-	if err := d.read(r); err != nil {
-		return nil, status.Error(codes.InvalidArgument, err.Error())
+	if err := d.complete(); err != nil {
+		return status.Error(codes.InvalidArgument, err.Error())
 	}
 	if err := d.decide(ctx); err != nil {
-		s.tell(ctx, r, d, extauthz.Failed)
-		return nil, contextStatus(err)
+		s.tell(ctx, d, extauthz.Failed)
+		return contextStatus(err)
 	}
-	s.tell(ctx, r, d, d.outcome())
+	s.tell(ctx, d, d.outcome())
 	if s.o.Stats != nil {
 		s.o.Stats.count(d)
 	}
-	return d.answer(), nil
+	d.conclude()
+	return nil
 }
+
+func (s *Server) begin() *decision {
+	d := s.pool.Get().(*decision)
+	d.server, d.policy, d.now, d.deciding = s, s.policy.Load(), s.o.Clock.Now(), -1
+	return d
+}
+
+// end counts a call that is over, and gives its memory back.
+func (s *Server) end(d *decision, err error) {
+	if s.o.Stats != nil {
+		s.o.Stats.called(s.o.Clock.Now().Sub(d.now), err)
+	}
+	if cap(d.parts) > keepRoom || cap(d.entries) > 8*keepRoom {
+		return
+	}
+	d.clear()
+	s.pool.Put(d)
+}
+
+// keepRoom bounds what a pooled decision may hold on to.
+const keepRoom = 64
 
 // contextStatus turns the error of a caller that has left into a status.
 func contextStatus(err error) error {
@@ -90,15 +146,4 @@ func contextStatus(err error) error {
 		return status.Error(codes.DeadlineExceeded, err.Error())
 	}
 	return status.Error(codes.Unavailable, err.Error())
-}
-
-// keepRoom bounds what a pooled decision may hold on to.
-const keepRoom = 64
-
-func (s *Server) release(d *decision) {
-	if cap(d.parts) > keepRoom || cap(d.entries) > 8*keepRoom {
-		return
-	}
-	d.clear()
-	s.pool.Put(d)
 }

@@ -126,7 +126,7 @@ func (s *Server) openServers(ctx context.Context) (err error) {
 		s.grpc.MarkUnready()
 	}
 	s.grpc.RegisterBytes(authv3.Authorization_ServiceDesc, s.authz, "Check", s.authz.CheckBytes)
-	rlsv3.RegisterRateLimitServiceServer(s.grpc, s.rls)
+	s.grpc.RegisterBytes(rlsv3.RateLimitService_ServiceDesc, s.rls, "ShouldRateLimit", s.rls.ShouldRateLimitBytes)
 	if s.grpcListener, err = envoy.Listen(listen.GRPC); err != nil {
 		return fmt.Errorf("listen.grpc: %w", err)
 	}
