@@ -42,7 +42,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"await": await, "ask": ask, "save": save,
+			"await": await, "ask": ask, "awaitask": awaitAsk, "save": save,
 		},
 	})
 }
@@ -78,24 +78,45 @@ func ask(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 3 {
 		ts.Fatalf("usage: ask VARIABLE N STATUS")
 	}
+	n, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	got := ""
+	for range n {
+		got = check(ts, args[0])
+	}
+	if want := args[2]; got != want {
+		ts.Fatalf("answer %d is %s, want %s", n, got, want)
+	}
+}
+
+// awaitask VARIABLE STATUS asks until that is the answer.
+func awaitAsk(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: awaitask VARIABLE STATUS")
+	}
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); <-tick.C {
+		if check(ts, args[0]) == args[1] {
+			return
+		}
+	}
+	ts.Fatalf("the answer is still not %s", args[1])
+}
+
+// check asks once, and returns the status that a client of Envoy would see.
+func check(ts *testscript.TestScript, variable string) string {
 	conn, err := grpc.NewClient("passthrough:///"+ts.Getenv("GRPC"), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	ts.Check(err)
 	defer conn.Close()
-	n, err := strconv.Atoi(args[1])
-	ts.Check(err)
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	got := 0
-	for range n {
-		resp, err := authv3.NewAuthorizationClient(conn).Check(ctx, request(ts.Getenv(args[0])), grpc.WaitForReady(true))
-		ts.Check(err)
-		if got = http.StatusOK; resp.GetStatus().GetCode() != 0 {
-			got = int(resp.GetDeniedResponse().GetStatus().GetCode())
-		}
+	resp, err := authv3.NewAuthorizationClient(conn).Check(ctx, request(ts.Getenv(variable)), grpc.WaitForReady(true))
+	ts.Check(err)
+	if resp.GetStatus().GetCode() == 0 {
+		return "200"
 	}
-	if want := args[2]; strconv.Itoa(got) != want {
-		ts.Fatalf("answer %d is %d, want %s", n, got, want)
-	}
+	return strconv.Itoa(int(resp.GetDeniedResponse().GetStatus().GetCode()))
 }
 
 func request(token string) *authv3.CheckRequest {

@@ -4,6 +4,7 @@ import (
 	"crypto/subtle"
 	"hash/maphash"
 	"iter"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -205,6 +206,9 @@ func (s *snapshot) consumer(h uint64, id string) *consumerEntry {
 // Replace puts a whole set in force, or nothing of it: the error is a [Problems]
 // with everything that is wrong. Limiters of tokens that remain are carried over.
 func (r *Registry) Replace(now limits.Time, s Set) error {
+	if s.Plans == nil {
+		s.Plans = map[string]Plan{}
+	}
 	return r.Load(now, s.Plans, func(yield func(Consumer, error) bool) {
 		for _, c := range s.Consumers {
 			if !yield(c, nil) {
@@ -215,11 +219,17 @@ func (r *Registry) Replace(now limits.Time, s Set) error {
 }
 
 // Load is [Registry.Replace] for a source that is too large to hold as a Set:
-// consumers are read one by one. The first error of the sequence ends it.
+// consumers are read one by one. The first error of the sequence ends it. Where
+// plans is nil, those in force stay.
 func (r *Registry) Load(now limits.Time, plans map[string]Plan, all iter.Seq2[Consumer, error]) error {
 	r.change.Lock()
 	defer r.change.Unlock()
-	next, texts, err := r.build(plans, all) // without mu: first requests of tokens need it
+	v := newValidator()
+	texts := r.plans // written under change only
+	if plans != nil {
+		texts = v.plans(plans)
+	}
+	next, err := r.build(v, texts, all) // without mu: first requests of tokens need it
 	if err != nil {
 		return err
 	}
@@ -230,6 +240,36 @@ func (r *Registry) Load(now limits.Time, plans map[string]Plan, all iter.Seq2[Co
 	r.snap.Store(next)
 	return nil
 }
+
+// SetPlans changes the plans of all consumers, in force with the next decision,
+// or nothing: the error is a [Problems] with everything that is wrong, such as a
+// plan that is gone while consumers have it.
+func (r *Registry) SetPlans(now limits.Time, plans map[string]Plan) error {
+	r.change.Lock()
+	defer r.change.Unlock()
+	v := newValidator()
+	texts := v.plans(plans)
+	s := r.snap.Load()
+	s.consumers.all(func(e *consumerEntry) bool {
+		w := e.record.view()
+		v.planOf(w.id, w.plan, texts)
+		return len(v.found) < maxPlanProblems
+	})
+	if err := v.err(); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if maps.Equal(texts, r.plans) {
+		return nil
+	}
+	r.plans = texts
+	r.carry(now, s, s)
+	return nil
+}
+
+// maxPlanProblems bounds how many consumers of a plan that is gone are named.
+const maxPlanProblems = 20
 
 // Put adds a consumer or replaces the one of the same id. The next decision
 // knows. The error is a [Problems].
@@ -314,20 +354,14 @@ func (r *Registry) SetOptions(now limits.Time, o RegistryOptions) {
 }
 
 // build makes a snapshot without live parts and checks all of it.
-func (r *Registry) build(plans map[string]Plan, all iter.Seq2[Consumer, error]) (*snapshot, map[string]string, error) {
-	v := newValidator()
-	texts := map[string]string{}
-	for name, p := range plans {
-		v.plan(name, p)
-		texts[name] = encodeLimits(p.Limits)
-	}
+func (r *Registry) build(v *validator, plans map[string]string, all iter.Seq2[Consumer, error]) (*snapshot, error) {
 	var tokens builder[tokenEntry]
 	var consumers builder[consumerEntry]
 	for c, err := range all {
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
-		v.consumer(&c, func(plan string) bool { _, ok := texts[plan]; return ok })
+		v.consumer(&c, plans)
 		owner := maphash.String(r.seed, c.ID)
 		consumers.add(owner, consumerEntry{record: newRecord(&c)})
 		for _, h := range secretsOf(&c) {
@@ -346,7 +380,7 @@ func (r *Registry) build(plans map[string]Plan, all iter.Seq2[Consumer, error]) 
 		a, b := r.ownerOf(next, hashes[i]), r.ownerOf(next, hashes[i+1])
 		v.add(Problem{Consumer: max(a, b), Message: "has a secret that " + min(a, b) + " has too: each token belongs to one consumer"})
 	}
-	return next, texts, v.err()
+	return next, v.err()
 }
 
 // ownerOf names the consumer that a secret belongs to.

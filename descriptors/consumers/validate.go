@@ -2,6 +2,8 @@ package consumers
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -63,7 +65,7 @@ func (r *Registry) Check(c Consumer) error {
 	plans := r.plans
 	r.mu.Unlock()
 	v := newValidator()
-	v.consumer(&c, func(plan string) bool { _, ok := plans[plan]; return ok })
+	v.consumer(&c, plans)
 	s := r.snap.Load()
 	for _, h := range secretsOf(&c) {
 		e := s.token(&h)
@@ -98,6 +100,16 @@ func (v *validator) err() error {
 	return v.found
 }
 
+// plans checks plans and returns their limits as text.
+func (v *validator) plans(all map[string]Plan) map[string]string {
+	texts := make(map[string]string, len(all))
+	for name, p := range all {
+		v.plan(name, p)
+		texts[name] = encodeLimits(p.Limits)
+	}
+	return texts
+}
+
 func (v *validator) plan(name string, p Plan) {
 	bad := func(message string) { v.add(Problem{Plan: name, Message: message}) }
 	if err := CheckID(name); err != nil {
@@ -106,16 +118,26 @@ func (v *validator) plan(name string, p Plan) {
 	v.list(p.Limits, bad)
 }
 
-func (v *validator) consumer(c *Consumer, isPlan func(string) bool) {
+func (v *validator) consumer(c *Consumer, plans map[string]string) {
 	bad := func(message string) { v.add(Problem{Consumer: c.ID, Message: message}) }
 	if err := CheckID(c.ID); err != nil {
 		bad(err.Error())
 	}
-	if c.Plan != "" && !isPlan(c.Plan) {
-		bad(fmt.Sprintf("unknown plan %q", c.Plan))
-	}
+	v.planOf(c.ID, c.Plan, plans)
 	v.list(c.Limits, bad)
 	v.tokens(c)
+}
+
+// planOf checks that a consumer's plan is there.
+func (v *validator) planOf(id, plan string, plans map[string]string) {
+	if _, known := plans[plan]; known || plan == "" {
+		return
+	}
+	want := "no plans are configured: write them under `plans`"
+	if len(plans) > 0 {
+		want = "want one of " + strings.Join(slices.Sorted(maps.Keys(plans)), ", ")
+	}
+	v.add(Problem{Consumer: id, Message: fmt.Sprintf("unknown plan %q: %s", plan, want)})
 }
 
 func (v *validator) tokens(c *Consumer) {

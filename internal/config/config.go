@@ -60,8 +60,9 @@ type TokenHash [sha256.Size]byte
 
 // Consumers says where consumers come from.
 type Consumers struct {
-	Source string // source: embedded or file
-	File   string // file: of source file
+	Source string                    // source: embedded or file
+	File   string                    // file: of source file
+	Plans  map[string]consumers.Plan // plans, a key of the top level: what consumers of every source but file may name
 }
 
 // Limits are the defaults of all consumers and the bounds of what is kept.

@@ -42,6 +42,9 @@ func (l *Loaded) MaxWait() time.Duration {
 			longest = max(longest, limit.MaxWait)
 		}
 	}
+	for _, p := range l.Config.Consumers.Plans {
+		wait(p.Limits)
+	}
 	if l.Consumers != nil {
 		for _, p := range l.Consumers.Plans {
 			wait(p.Limits)
@@ -154,6 +157,9 @@ func (l *loader) consumers() *consumers.Set {
 	c := l.r.c.Consumers
 	if c.Source != SourceFile || c.File == "" {
 		return nil
+	}
+	if !l.r.plans.Null() {
+		l.r.plans.Errorf("plans: with source file they stand in the consumers file, %s", c.File)
 	}
 	data, ok := l.file(c.File, l.r.consumersFile)
 	if !ok {

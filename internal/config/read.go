@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tollgate-dev/tollgate/descriptors/consumers"
+	"github.com/tollgate-dev/tollgate/descriptors/consumers/file"
 	"github.com/tollgate-dev/tollgate/descriptors/yamlfile"
 	"github.com/tollgate-dev/tollgate/extauthz"
 )
@@ -21,7 +22,7 @@ type reader struct {
 	dir string // of the file, for relative paths
 
 	// Where the values stand whose problems show only with other files.
-	consumersFile, rulesFiles, anonymous, tls yamlfile.Node
+	consumersFile, rulesFiles, anonymous, tls, plans yamlfile.Node
 }
 
 // each calls f with the value of every key that is present, and makes every
@@ -44,6 +45,7 @@ func (r *reader) read(n yamlfile.Node) {
 		"strip_credentials": func(n yamlfile.Node) { r.c.Policy.Strip = n.Bool() },
 		"anonymous":         r.readAnonymous,
 		"consumers":         r.consumers,
+		"plans":             func(n yamlfile.Node) { r.plans, r.c.Consumers.Plans = n, file.ReadPlans(n) },
 		"limits":            r.limits,
 		"authz":             r.authz,
 		"rules":             r.rules,

@@ -52,6 +52,9 @@ func (s *Server) openStore(ctx context.Context) (err error) {
 		s.store = consumers.NewReadOnly(s.registry, func(context.Context) error { return s.Reload() })
 		return s.registry.Replace(s.clock.Now(), *now.Consumers)
 	}
+	if err := s.registry.SetPlans(s.clock.Now(), now.Config.Consumers.Plans); err != nil {
+		return err
+	}
 	s.store, err = s.db.Consumers(s.registry, nil)
 	return err
 }

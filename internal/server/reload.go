@@ -83,8 +83,11 @@ func (s *Server) prepare(next, was *current) (err error) {
 	if next.settings, err = s.db.Settings(configured(next.Config)); err != nil {
 		return err
 	}
-	if next.Consumers == nil || was.Config.Consumers.Source != config.SourceFile {
-		return nil
+	switch {
+	case was.Config.Consumers.Source != next.Config.Consumers.Source:
+		return nil // until the restart that this needs, consumers and plans stay
+	case next.Consumers == nil:
+		return s.registry.SetPlans(s.clock.Now(), next.Config.Consumers.Plans)
 	}
 	return s.registry.Replace(s.clock.Now(), *next.Consumers)
 }

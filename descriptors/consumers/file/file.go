@@ -48,13 +48,7 @@ type reader struct {
 func (r *reader) read(root yamlfile.Node) {
 	m := root.Map()
 	if n, ok := m.Get("plans"); ok {
-		r.set.Plans = map[string]consumers.Plan{}
-		for _, e := range n.Map().Entries() {
-			checkID(e.At, e.Key)
-			pm := e.Value.Map()
-			r.set.Plans[e.Key] = consumers.Plan{Limits: limitsOf(pm)}
-			pm.Done()
-		}
+		r.set.Plans = ReadPlans(n)
 	}
 	if n, ok := m.Get("consumers"); ok {
 		for _, e := range n.List() {
@@ -64,6 +58,18 @@ func (r *reader) read(root yamlfile.Node) {
 		m.Node().Errorf("want consumers; write `consumers: []` if there are to be none")
 	}
 	m.Done()
+}
+
+// ReadPlans reads a mapping of names to limits, as it stands under `plans`.
+func ReadPlans(n yamlfile.Node) map[string]consumers.Plan {
+	plans := map[string]consumers.Plan{}
+	for _, e := range n.Map().Entries() {
+		checkID(e.At, e.Key)
+		m := e.Value.Map()
+		plans[e.Key] = consumers.Plan{Limits: limitsOf(m)}
+		m.Done()
+	}
+	return plans
 }
 
 func (r *reader) consumer(n yamlfile.Node) {
