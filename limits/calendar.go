@@ -5,6 +5,13 @@ import (
 	"time"
 )
 
+// Period returns the period that t lies in, from start up to but not including
+// end, where clocks show the time of loc; nil means UTC.
+func (c Calendar) Period(t Time, loc *time.Location) (start, end Time) {
+	p := newDates(c, loc).find(clamp(t))
+	return Time(p.start), Time(p.end)
+}
+
 // dates is the periods of a calendar somewhere. A period's index is the second
 // it begins at.
 type dates struct {

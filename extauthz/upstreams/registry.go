@@ -1,20 +1,30 @@
 package upstreams
 
 import (
+	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/tollgate-dev/tollgate/limits"
 	"github.com/tollgate-dev/tollgate/limits/pressure"
 )
 
-// Options are what a Registry works with.
+// Options are what a Registry works with. Only Clock is required. The functions
+// may be called from many goroutines, and with no lock held.
 type Options struct {
-	Clock *limits.Clock // required
+	Clock *limits.Clock
+
+	Saved   map[string]Saved                   // what was kept, by id
+	Keep    func(id string, s Saved) error     // keeps it, durably; nil: nothing is kept
+	Failed  func(error)                        // is told when Keep fails; it is tried again
+	Changed func(Event)                        // is told what happens; must not wait
+	Share   func(id string, st pressure.State) // is told of every violation, for other instances' Merge; must not wait
 }
 
-// Registry holds the configured upstreams. All methods are safe for concurrent use.
+// Registry holds the configured upstreams. All methods are safe for concurrent
+// use. Close it in the end.
 type Registry struct {
 	options Options
 
@@ -35,8 +45,9 @@ func New(o Options) *Registry {
 	return r
 }
 
-// Configure puts a configuration in force, whole. An upstream of an id that is
-// known goes on with its state.
+// Configure puts a configuration in force, whole; each was checked by
+// [Config.Check]. An upstream of an id that is known goes on with its state, and
+// those who wait for it wait on. One that is gone refuses who waits for it.
 func (r *Registry) Configure(configs []*Config) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -45,12 +56,22 @@ func (r *Registry) Configure(configs []*Config) {
 	for _, c := range configs {
 		u := was.byID[c.ID]
 		if u == nil {
-			u = &Upstream{id: c.ID, gate: pressure.NewGate(c.Pressure, now)}
+			u = newUpstream(c, &r.options, now)
+			u.configure(c, now)
+			if s, ok := r.options.Saved[c.ID]; ok {
+				u.restore(now, s)
+			}
+		} else if u.Config() != c {
+			u.configure(c, now)
 		}
-		u.config.Store(c)
 		next.all, next.byID[c.ID] = append(next.all, u), u
 	}
 	r.current.Store(next)
+	for _, u := range was.all {
+		if next.byID[u.id] != u {
+			u.close(now)
+		}
+	}
 }
 
 // Find returns the upstream that a request goes to, or nil, which passes. The
@@ -81,6 +102,50 @@ func (r *Registry) ByID(id string) *Upstream { return r.current.Load().byID[id] 
 
 // All returns the upstreams in the order of the configuration.
 func (r *Registry) All() []*Upstream { return r.current.Load().all }
+
+// Flush keeps what has changed. Call it every [FlushEvery].
+func (r *Registry) Flush() {
+	now := r.options.Clock.Now()
+	for _, u := range r.All() {
+		u.mu.Lock()
+		dirty := u.dirty
+		u.mu.Unlock()
+		if dirty {
+			u.keep(now, false)
+		}
+	}
+}
+
+// Shift tells that the clock was stepped.
+func (r *Registry) Shift(step time.Duration) {
+	now := r.options.Clock.Now()
+	for _, u := range r.All() {
+		u.shift(step, now)
+	}
+}
+
+// Close refuses all who wait and keeps everything for the last time.
+func (r *Registry) Close() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := r.options.Clock.Now()
+	for _, u := range r.All() {
+		u.close(now)
+		u.keep(now, true)
+	}
+	r.current.Store(&snapshot{})
+	return nil
+}
+
+// Merge takes over what another instance has seen.
+func (r *Registry) Merge(id string, st pressure.State) error {
+	u := r.ByID(id)
+	if u == nil {
+		return fmt.Errorf("no upstream %q", id)
+	}
+	u.Merge(r.options.Clock.Now(), st)
+	return nil
+}
 
 // normalHost returns a host without its port and final dot, in lower case.
 func normalHost(host string) string {

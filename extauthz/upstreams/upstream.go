@@ -4,6 +4,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/tollgate-dev/tollgate/limits"
 	"github.com/tollgate-dev/tollgate/limits/pressure"
@@ -12,11 +13,46 @@ import (
 // Upstream is one upstream with its state, which outlives configurations. All
 // methods are safe for concurrent use.
 type Upstream struct {
-	id     string
-	config atomic.Pointer[Config]
+	id      string
+	options *Options
+	config  atomic.Pointer[Config]
 
-	mu   sync.Mutex // guards what follows
-	gate *pressure.Gate
+	saving sync.Mutex // so that what is kept later is newer; taken before mu
+
+	mu       sync.Mutex // guards what follows, also the limiters
+	gate     *pressure.Gate
+	share    pressure.Share
+	limiters []*limits.Limiter // of config.Limits
+	claims   []limits.Claim    // of the request that is decided just now
+	accepted pressure.Meter    // what the upstream took
+	heard    bool              // it is told what the upstream takes, not only what it refuses
+	incident incident
+	ledger   ledger
+	line     line
+	told     limits.Time // when the last who was refused is to come back
+	spread   float64     // of the jitter, from 0 to 1
+	timer    *time.Timer
+	closed   bool
+	counts   Counts
+	shown    State       // the last that was told
+	since    limits.Time // since when
+	source   string      // who saw the last violation
+	dirty    bool        // something is to be kept
+	events   []Event
+}
+
+// incident is what a violation is learned from while its answers still come in.
+type incident struct {
+	was      pressure.Share
+	at       limits.Time
+	accepted int64
+}
+
+func newUpstream(c *Config, o *Options, now limits.Time) *Upstream {
+	u := &Upstream{id: c.ID, options: o, gate: pressure.NewGate(c.Pressure, now), shown: Open, since: now}
+	u.timer = time.AfterFunc(time.Hour, u.turn)
+	u.timer.Stop()
+	return u
 }
 
 // ID returns the upstream's name.
@@ -31,23 +67,200 @@ func (u *Upstream) WantsBody(status int) bool {
 	return slices.ContainsFunc(u.config.Load().Signals, func(s Signal) bool { return s.Status == status })
 }
 
+// configure puts a configuration in force; the state stays.
+func (u *Upstream) configure(c *Config, now limits.Time) {
+	u.mu.Lock()
+	defer u.unlock(now)
+	old, had := u.config.Load(), u.limiters
+	u.config.Store(c)
+	u.gate.SetPolicy(c.Pressure)
+	specs, _ := c.specs(u.share.Value()) // the configuration was checked
+	u.limiters = make([]*limits.Limiter, len(specs))
+	for i, s := range specs {
+		if u.limiters[i] = take(old, had, &c.Limits[i]); u.limiters[i] == nil {
+			u.limiters[i] = limits.New(s, now)
+		}
+		u.limiters[i].SetSpec(now, s)
+	}
+	u.claims = make([]limits.Claim, len(specs))
+	if period, _ := c.gauge(); old == nil || period != u.accepted.Period() {
+		u.accepted = pressure.NewMeter(period)
+	}
+	u.ledger.configure(c.Budget, now)
+	u.retime(now)
+}
+
+// take returns the limiter that a limit goes on with: the first of its kind that
+// none has taken, or nil.
+func take(old *Config, had []*limits.Limiter, l *Limit) *limits.Limiter {
+	for i := range had {
+		if had[i] != nil && old.Limits[i].Kind == l.Kind && old.Limits[i].Calendar == l.Calendar {
+			limiter := had[i]
+			had[i] = nil
+			return limiter
+		}
+	}
+	return nil
+}
+
+// close refuses all who wait; later requests are not held.
+func (u *Upstream) close(now limits.Time) {
+	u.mu.Lock()
+	defer u.unlock(now)
+	u.closed = true
+	u.timer.Stop()
+	for w := range u.line.all() {
+		u.refuse(now, w, Full, -1, 0)
+	}
+}
+
+// adjust makes the limiters follow the share.
+func (u *Upstream) adjust(now limits.Time) {
+	specs, _ := u.config.Load().specs(u.share.Value()) // only smaller than what was checked
+	for i, s := range specs {
+		u.limiters[i].SetSpec(now, s)
+	}
+	u.dirty = true
+}
+
 // Observe is told what the upstream answered to a request that was let pass. A
-// signal starts a pause, which is in force and on disk when Observe returns, so
+// signal starts a pause, which is in force and kept when Observe returns, so
 // that the caller may be given the answer then. Answers that Tollgate gave itself
-// are not counted, and an error of the server's neither ends a probe nor a count
-// of violations.
+// do not count, and an error of the server's neither ends a probe nor lets
+// anything be learned.
 func (u *Upstream) Observe(now limits.Time, a Answer) {
 	if a.header("x-tollgate-reason") != "" {
 		return
 	}
 	c := u.config.Load()
 	i := slices.IndexFunc(c.Signals, func(s Signal) bool { return s.fits(&a) })
+	fresh := false
 	u.mu.Lock()
-	defer u.mu.Unlock()
 	switch {
 	case i >= 0:
-		u.gate.Refused(now, a.asked(now), c.Signals[i].String())
+		u.counts.Refused++
+		fresh = u.refused(now, c, &a, c.Signals[i].String())
 	case a.Status < 500:
-		u.gate.Taken(now)
+		u.counts.Taken++
+		u.taken(now)
+	default:
+		u.counts.Failed++
+	}
+	u.unlock(now)
+	if fresh {
+		u.keep(now, false)
+		u.tellOthers()
+	}
+}
+
+// tellOthers hands the gate's state to the other instances.
+func (u *Upstream) tellOthers() {
+	if u.options.Share == nil {
+		return
+	}
+	u.mu.Lock()
+	st := u.gate.State()
+	u.mu.Unlock()
+	u.options.Share(u.id, st)
+}
+
+// refused starts or prolongs a pause. It reports whether it is a new one.
+func (u *Upstream) refused(now limits.Time, c *Config, a *Answer, reason string) bool {
+	fresh := u.gate.Refused(now, a.asked(now), reason)
+	u.dirty = true
+	if fresh {
+		if u.source = a.Source; u.source == "" {
+			u.source = "response"
+		}
+		u.counts.Violations++
+		u.incident = incident{was: u.share, at: now, accepted: u.accepted.Sum(now)}
+		u.learn(now, c)
+	}
+	u.retime(now)
+	return fresh
+}
+
+// learn lowers the working limit to what the incident shows.
+func (u *Upstream) learn(now limits.Time, c *Config) {
+	_, count := c.gauge()
+	if count == 0 || u.incident.at == 0 {
+		return // nothing to learn from: no limit, or not seen by this instance
+	}
+	accepted := u.incident.accepted
+	if !u.heard {
+		accepted = -1
+	}
+	u.share = u.incident.was
+	u.share.Lower(u.incident.at, accepted, count)
+	u.adjust(now)
+}
+
+// taken notes that the upstream took a request.
+func (u *Upstream) taken(now limits.Time) {
+	u.heard = true
+	u.accepted.Count(now, 1)
+	switch u.gate.Phase(now) {
+	case pressure.Frozen:
+		// It was on its way when the refusal came: the upstream allows more than it seemed.
+		u.incident.accepted++
+		u.learn(now, u.config.Load())
+	case pressure.Probing:
+		if u.gate.Taken(now) {
+			u.dirty = true
+			u.serve(now)
+		}
+	}
+}
+
+// Reset ends a pause and forgets violations and what was learned: the upstream
+// is asked again at once.
+func (u *Upstream) Reset(now limits.Time) {
+	u.mu.Lock()
+	u.gate.Reset(now)
+	u.share, u.incident = pressure.Share{}, incident{}
+	u.adjust(now)
+	u.serve(now)
+	u.unlock(now)
+	u.keep(now, false)
+}
+
+// Merge takes over what another instance has seen of the same upstream.
+func (u *Upstream) Merge(now limits.Time, st pressure.State) {
+	u.mu.Lock()
+	defer u.unlock(now)
+	if u.gate.Merge(now, st) {
+		u.source, u.dirty, u.incident = "peer", true, incident{}
+		u.retime(now)
+	}
+}
+
+// shift moves everything by a step of the clock.
+func (u *Upstream) shift(step time.Duration, now limits.Time) {
+	u.mu.Lock()
+	defer u.unlock(now)
+	u.gate.Shift(step)
+	u.share.Shift(step)
+	u.told = u.told.Add(step)
+	for w := range u.line.all() {
+		w.arrived, w.deadline = w.arrived.Add(step), w.deadline.Add(step)
+	}
+	u.dirty = true
+}
+
+// unlock sets the timer, and tells after the lock is free what has changed.
+func (u *Upstream) unlock(now limits.Time) {
+	u.arm(now)
+	if st := u.state(now); st != u.shown {
+		u.shown, u.since = st, now
+		u.events = append(u.events, Event{At: now, Kind: StateChanged, Status: u.status(now)})
+	}
+	events := u.events
+	u.events = nil
+	u.mu.Unlock()
+	if u.options.Changed == nil {
+		return
+	}
+	for _, e := range events {
+		u.options.Changed(e)
 	}
 }

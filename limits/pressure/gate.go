@@ -139,14 +139,29 @@ func (g *Gate) WaitBehind(now limits.Time, ahead int64) time.Duration {
 		}
 		return g.until.Add(g.ramp(ahead - 1)).Sub(now)
 	case Probing:
-		if ahead == 0 {
-			return g.Wait(now)
+		if g.out {
+			return max(g.ramp(ahead), time.Millisecond)
 		}
-		return g.ramp(ahead - 1)
+		return g.ramp(ahead)
 	case Returning:
 		return max(0, g.opens(g.sent+ahead).Sub(now))
 	}
 	return 0
+}
+
+// Next returns how long the gate's phase lasts if nothing happens, negative if
+// for ever.
+func (g *Gate) Next(now limits.Time) time.Duration {
+	g.tick(now)
+	switch {
+	case g.phase == Frozen:
+		return g.until.Sub(now)
+	case g.phase == Probing && g.out:
+		return g.probe.Add(g.policy.Probe).Sub(now)
+	case g.phase == Returning:
+		return g.since.Add(g.policy.Ramp).Sub(now)
+	}
+	return -1
 }
 
 // opens returns when traffic has come back so far that one may pass after n have.
@@ -172,6 +187,16 @@ func (g *Gate) Pass(now limits.Time) {
 		g.probe, g.out = now, true
 	case Returning:
 		g.sent++
+	}
+}
+
+// Back undoes a Pass at that instant: the request never went out after all.
+func (g *Gate) Back(at limits.Time) {
+	switch {
+	case g.phase == Probing && g.out && g.probe == at:
+		g.out = false
+	case g.phase == Returning && g.sent > 0 && at >= g.since:
+		g.sent--
 	}
 }
 

@@ -19,6 +19,9 @@ type Meter struct {
 // NewMeter returns a meter for a period.
 func NewMeter(period time.Duration) Meter { return Meter{period: max(period, meterSlots)} }
 
+// Period returns what the meter was made for.
+func (m *Meter) Period() time.Duration { return m.period }
+
 func (m *Meter) advance(now limits.Time) *int64 {
 	slot := int64(now) / int64(m.period/meterSlots)
 	switch passed := slot - m.last; {
