@@ -30,7 +30,7 @@ var fastMethods = []string{
 }
 
 // fastMetadata are the fields of a call's metadata that its handler may see.
-var fastMetadata = []string{"traceparent", "x-client-ip"}
+var fastMetadata = []string{"traceparent", "tracestate", "x-client-ip"}
 
 // ServeFast is Serve for the fast listener: the same handlers, interceptors
 // and TLS behind fastgrpc, for the unary calls that are worth it. All else is

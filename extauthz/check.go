@@ -63,14 +63,16 @@ func (s *Server) observe(ctx context.Context, now limits.Time, w *work, err erro
 	*e = Event{
 		API: "ext_authz", Outcome: d.Outcome, Domain: s.lasting(d.Domain), Rule: d.Rule,
 		Consumer: d.Consumer, Token: d.Token, Limit: d.Limit, Decision: d.Decision,
-		Took: s.clock.Now().Sub(now), Wait: d.Wait,
+		Took: s.clock.Now().Sub(now) - d.Wait, Wait: d.Wait,
 	}
 	if err != nil {
 		e.Outcome = Failed
 	}
 	if !d.Allowed() {
 		e.Method, e.Path, e.RequestID = strings.Clone(w.view.Method), strings.Clone(NormalPath(w.view.Path)), strings.Clone(w.view.ID)
-		e.TraceID = traceID(ctx, &w.view)
+	}
+	if s.traced || !d.Allowed() {
+		e.Trace = trace(ctx, &w.view)
 	}
 	s.observer.Observe(e)
 }
@@ -193,36 +195,4 @@ func remoteAddress(ctx context.Context, v *View, peer string) string {
 func isAddress(s string) bool {
 	_, err := netip.ParseAddr(s)
 	return err == nil
-}
-
-// traceID returns the trace that a request belongs to (W3C Trace Context section
-// 3.2): Envoy's own span, which is in the call's metadata, goes before the client's.
-func traceID(ctx context.Context, v *View) string {
-	if values := metadata.ValueFromIncomingContext(ctx, "traceparent"); len(values) == 1 {
-		if id := parseTraceID(values[0]); id != "" {
-			return id
-		}
-	}
-	parent, _ := v.header("traceparent")
-	return parseTraceID(parent)
-}
-
-func parseTraceID(parent string) string {
-	// version "-" trace-id "-" parent-id "-" trace-flags
-	if len(parent) < 55 || parent[2] != '-' || parent[35] != '-' || parent[52] != '-' {
-		return ""
-	}
-	id, zero := parent[3:35], true
-	for i := range len(id) {
-		if id[i] != '0' {
-			zero = false
-		}
-		if c := id[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
-			return ""
-		}
-	}
-	if zero {
-		return ""
-	}
-	return strings.Clone(id)
 }

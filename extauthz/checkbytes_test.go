@@ -3,6 +3,7 @@ package extauthz_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"reflect"
 	"regexp"
@@ -112,7 +113,7 @@ func comparable(r *authv3.CheckResponse) *authv3.CheckResponse {
 // events writes events down without their times, by the names of their limits.
 func events(list []extauthz.Event) (out []string) {
 	for _, e := range list {
-		out = append(out, strings.Join([]string{e.API, string(e.Outcome), e.Domain, e.Rule, e.Consumer, e.Token, e.Method, e.Path, e.RequestID, e.TraceID}, "|"))
+		out = append(out, strings.Join([]string{e.API, string(e.Outcome), e.Domain, e.Rule, e.Consumer, e.Token, e.Method, e.Path, e.RequestID, fmt.Sprint(e.Trace)}, "|"))
 		if e.Limit != nil {
 			out = append(out, e.Limit.Limit().Name)
 		}

@@ -29,11 +29,14 @@ type Event struct {
 	Token    string
 	Limit    *limits.Spec // the limit that decided, or nil
 	Decision limits.Decision
-	Took     time.Duration
+	Took     time.Duration // to decide, without Wait
 	Wait     time.Duration // how long it was held
 
-	// Of refusals only, for the log line.
-	Method, Path, RequestID, TraceID string
+	// Of refusals only.
+	Method, Path, RequestID string
+
+	// Of refusals, and of all where the observer records traces.
+	Trace Trace
 }
 
 // Observer is told of every decision, on the deciding goroutine: it must not

@@ -19,6 +19,7 @@ type Options struct {
 	Clock    *limits.Clock       // required
 	Queue    *limits.Queue       // holds requests; nil: none is held, whatever its limits say
 	Observer Observer            // nil: nobody is told
+	Traced   bool                // tell the Observer the trace of each request, not only of refused ones
 	Random   func() float64      // draws from [0,1) for Retry-After, from many goroutines; nil: math/rand/v2
 }
 
@@ -32,6 +33,7 @@ type Server struct {
 	clock    *limits.Clock
 	queue    *limits.Queue
 	observer Observer
+	traced   bool
 	random   func() float64
 
 	plan  atomic.Pointer[plan]
@@ -40,7 +42,7 @@ type Server struct {
 
 // New returns a Server that decides by the given policy.
 func New(o Options, p *Policy) *Server {
-	s := &Server{registry: o.Registry, book: o.Book, clock: o.Clock, queue: o.Queue, observer: o.Observer, random: o.Random}
+	s := &Server{registry: o.Registry, book: o.Book, clock: o.Clock, queue: o.Queue, observer: o.Observer, traced: o.Traced, random: o.Random}
 	if s.random == nil {
 		s.random = rand.Float64
 	}

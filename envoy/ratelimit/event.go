@@ -2,9 +2,6 @@ package ratelimit
 
 import (
 	"context"
-	"strings"
-
-	"google.golang.org/grpc/metadata"
 
 	"github.com/tollgate-dev/tollgate/extauthz"
 )
@@ -25,8 +22,8 @@ func (s *Server) tell(ctx context.Context, d *decision, outcome extauthz.Outcome
 		// What a decision takes by itself does not show beside what it waited.
 		e.Wait, e.Took = e.Took, 0
 	}
-	if outcome == extauthz.Throttled {
-		e.TraceID = traceID(ctx)
+	if s.o.Traced || outcome == extauthz.Throttled {
+		e.Trace = extauthz.TraceOf(ctx)
 	}
 	s.o.Observer.Observe(e)
 }
@@ -48,17 +45,4 @@ func (d *decision) describe(e *extauthz.Event) {
 	if g := p.grant; g != nil {
 		e.Consumer, e.Token = g.Consumer.ID, g.Token
 	}
-}
-
-// traceID reads the trace that a call belongs to from its traceparent (W3C
-// Trace Context, version-trace-span-flags).
-func traceID(ctx context.Context) string {
-	values := metadata.ValueFromIncomingContext(ctx, "traceparent")
-	if len(values) == 0 {
-		return ""
-	}
-	if parts := strings.Split(values[0], "-"); len(parts) >= 4 && len(parts[1]) == 32 {
-		return parts[1]
-	}
-	return ""
 }

@@ -25,6 +25,7 @@ type Options struct {
 	Queue    *limits.Queue // holds requests of limits with a max_wait
 	Clock    *limits.Clock
 	Observer extauthz.Observer // nil: nobody is told
+	Traced   bool              // tell the Observer the trace of each request, not only of refused ones
 	Stats    *Stats            // nil: none
 	Random   func() float64    // draws from [0,1) for Retry-After, from many goroutines; nil: math/rand/v2
 }

@@ -86,6 +86,7 @@ type Rules struct {
 
 // Telemetry says what Tollgate tells about itself.
 type Telemetry struct {
+	Traces        bool          // traces: otlp, as the OTEL_* variables say; false: none
 	TopConsumers  int           // top_consumers: how many have metrics of their own
 	LogLevel      slog.Level    // log.level: debug, info, warn or error
 	LogFormat     string        // log.format: json or text

@@ -225,11 +225,7 @@ func (r *reader) rules(n yamlfile.Node) {
 func (r *reader) telemetry(n yamlfile.Node) {
 	t := &r.c.Telemetry
 	each(n, map[string]func(yamlfile.Node){
-		"traces": func(n yamlfile.Node) {
-			if n.OneOf("none", "otlp") == "otlp" {
-				notYet(n, "traces")
-			}
-		},
+		"traces":        func(n yamlfile.Node) { t.Traces = n.OneOf("none", "otlp") == "otlp" },
 		"top_consumers": func(n yamlfile.Node) { t.TopConsumers = int(n.Int(0, 10_000)) },
 		"audit": func(n yamlfile.Node) {
 			if t.Audit = nonEmpty(n); t.Audit != AuditLog && t.Audit != AuditStdout {

@@ -85,7 +85,7 @@ func (s *Server) openDecision(context.Context) error {
 	return nil
 }
 
-func (s *Server) openTelemetry(context.Context) error {
+func (s *Server) openTelemetry(ctx context.Context) (err error) {
 	s.prom = prometheus.NewRegistry()
 	s.top = telemetry.NewTop(s.current.Load().Config.Telemetry.TopConsumers)
 	s.metrics = telemetry.NewMetrics(s.prom, s.o.Build, telemetry.Live{
@@ -93,7 +93,14 @@ func (s *Server) openTelemetry(context.Context) error {
 		Evictions: s.table.Evictions,
 		Consumers: func() int { n, _ := s.registry.Len(); return n },
 	}, s.top)
-	s.observer = telemetry.NewObserver(s.metrics, s.top, s.log)
+	if s.current.Load().Config.Telemetry.Traces {
+		s.tracer, err = telemetry.NewTracer(ctx, telemetry.TracerOptions{Build: s.o.Build, Log: s.log, Lookup: s.o.Lookup})
+		if err != nil {
+			return fmt.Errorf("telemetry.traces: %w", err)
+		}
+		s.opens(s.closeTracer)
+	}
+	s.observer = telemetry.NewObserver(s.metrics, s.top, s.tracer, s.log)
 	if m := s.current.Load().Config.Telemetry.RateLimitMetrics; m != nil {
 		s.stats = ratelimit.NewStats(m.NearRatio)
 		s.prom.MustRegister(s.stats)
@@ -105,10 +112,10 @@ func (s *Server) openServers(ctx context.Context) (err error) {
 	now := s.current.Load()
 	listen := now.Config.Listen
 	s.authz = extauthz.New(extauthz.Options{
-		Registry: s.registry, Book: s.book, Clock: s.clock, Queue: s.queue, Observer: s.observer,
+		Registry: s.registry, Book: s.book, Clock: s.clock, Queue: s.queue, Observer: s.observer, Traced: s.tracer != nil,
 	}, new(extauthz.Policy))
 	s.rls = ratelimit.New(ratelimit.Options{
-		Registry: s.registry, Book: s.book, Clock: s.clock, Queue: s.queue, Observer: s.observer, Stats: s.stats,
+		Registry: s.registry, Book: s.book, Clock: s.clock, Queue: s.queue, Observer: s.observer, Traced: s.tracer != nil, Stats: s.stats,
 	}, ratelimit.Policy{})
 	s.putInForce(now)
 	if !now.waits() {
@@ -154,6 +161,17 @@ func (s *Server) openServers(ctx context.Context) (err error) {
 		}
 		s.readingOn = append(s.readingOn, l)
 		s.opens(func() error { return closed(l) })
+	}
+	return nil
+}
+
+// closeTracer exports what is waiting. A receiver that is away must not hold up
+// the end.
+func (s *Server) closeTracer() error {
+	ctx, cancel := context.WithTimeout(context.Background(), exportWithin)
+	defer cancel()
+	if err := s.tracer.Close(ctx); err != nil {
+		s.log.Warn("the last traces were not exported", "err", err)
 	}
 	return nil
 }

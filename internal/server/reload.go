@@ -158,6 +158,7 @@ func needRestart(was, is *config.Config) []string {
 		{"listen", was.Listen, is.Listen},
 		{"consumers.source", was.Consumers.Source, is.Consumers.Source},
 		{"limits.cache", was.Limits.Cache, is.Limits.Cache},
+		{"telemetry.traces", was.Telemetry.Traces, is.Telemetry.Traces},
 		{"telemetry.log.format", was.Telemetry.LogFormat, is.Telemetry.LogFormat},
 	} {
 		if !reflect.DeepEqual(k.was, k.is) {

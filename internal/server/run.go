@@ -18,6 +18,9 @@ const (
 
 	// httpWithin is how long admin calls may take to end once decisions have.
 	httpWithin = 5 * time.Second
+
+	// exportWithin is how long the last traces may take to be handed over.
+	exportWithin = 2 * time.Second
 )
 
 // run starts what goes on until stop, and serves.

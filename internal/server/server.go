@@ -72,7 +72,8 @@ type Server struct {
 	metrics  *telemetry.Metrics
 	top      *telemetry.Top
 	observer *telemetry.Observer
-	stats    *ratelimit.Stats // nil: nobody asks for envoyproxy/ratelimit's names
+	tracer   *telemetry.Tracer // nil: none
+	stats    *ratelimit.Stats  // nil: nobody asks for envoyproxy/ratelimit's names
 	events   *events.Log
 	audit    *os.File // what events are written to; nil: no file of our own
 

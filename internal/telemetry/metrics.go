@@ -3,6 +3,7 @@ package telemetry
 import (
 	"maps"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -69,6 +70,11 @@ func NewMetrics(reg prometheus.Registerer, b Build, live Live, top *Top) *Metric
 			Name:    "decision_seconds",
 			Help:    "Time to decide, without the time that a request was held for its turn.",
 			Buckets: []float64{1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 1e-3, 1e-2, 0.1, 1},
+
+			// For whoever scrapes native histograms; others get the buckets above.
+			NativeHistogramBucketFactor:     1.1,
+			NativeHistogramMaxBucketNumber:  100,
+			NativeHistogramMinResetDuration: time.Hour,
 		}, []string{"api", "outcome"}),
 		reloaded: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "config_last_reload_successful",
@@ -114,13 +120,27 @@ func (m *Metrics) Reloaded(at time.Time, err error) {
 }
 
 func (m *Metrics) count(e *extauthz.Event) {
+	s := m.find(e)
+	s.count.Inc()
+	s.seconds.Observe(e.Took.Seconds())
+}
+
+// exemplify is count for a decision whose trace is recorded.
+func (m *Metrics) exemplify(e *extauthz.Event, traceID string) {
+	s := m.find(e)
+	s.count.Inc()
+	if o, ok := s.seconds.(prometheus.ExemplarObserver); ok {
+		o.ObserveWithExemplar(e.Took.Seconds(), prometheus.Labels{"trace_id": traceID})
+	}
+}
+
+func (m *Metrics) find(e *extauthz.Event) series {
 	l := labels{e.API, e.Outcome, e.Domain, e.Rule}
 	found, ok := (*m.series.Load())[l]
 	if !ok {
 		found = m.add(l)
 	}
-	found.count.Inc()
-	found.seconds.Observe(e.Took.Seconds())
+	return found
 }
 
 // add finds or makes the series that are not in the lock-free map.
@@ -137,7 +157,7 @@ func (m *Metrics) add(l labels) series {
 	s, ok := m.fresh[l]
 	if !ok {
 		s = series{
-			count:   m.decisions.WithLabelValues(l.api, string(l.outcome), l.domain, l.rule),
+			count:   m.decisions.WithLabelValues(l.api, string(l.outcome), strings.ToValidUTF8(l.domain, "\uFFFD"), strings.ToValidUTF8(l.rule, "\uFFFD")),
 			seconds: m.seconds.WithLabelValues(l.api, string(l.outcome)),
 		}
 		m.fresh[l] = s

@@ -12,17 +12,23 @@ import (
 type Observer struct {
 	metrics  *Metrics
 	top      *Top
+	tracer   *Tracer
 	refusals *refusals
 }
 
-// NewObserver returns an observer that counts in m and top and logs refusals.
-func NewObserver(m *Metrics, top *Top, log *slog.Logger) *Observer {
-	return &Observer{metrics: m, top: top, refusals: newRefusals(log)}
+// NewObserver returns an observer that counts in m and top, logs refusals and,
+// unless t is nil, traces.
+func NewObserver(m *Metrics, top *Top, t *Tracer, log *slog.Logger) *Observer {
+	return &Observer{metrics: m, top: top, tracer: t, refusals: newRefusals(log)}
 }
 
 // Observe takes one decision in. It keeps nothing of e.
 func (o *Observer) Observe(e *extauthz.Event) {
-	o.metrics.count(e)
+	if trace, sampled := o.tracer.record(e); sampled {
+		o.metrics.exemplify(e, trace.String())
+	} else {
+		o.metrics.count(e)
+	}
 	o.top.count(e)
 	o.refusals.add(e)
 }

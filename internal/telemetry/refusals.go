@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"context"
+	"encoding/hex"
 	"log/slog"
 	"strings"
 	"sync"
@@ -47,13 +48,12 @@ func (r *refusals) add(e *extauthz.Event) {
 	if !r.first(b) {
 		return
 	}
-	path, _, _ := strings.Cut(e.Path, "?")
 	attrs := append(b.attrs(),
 		slog.String("rate", rate(e)),
 		slog.String("method", e.Method),
-		slog.String("path", path),
+		slog.String("path", withoutQuery(e.Path)),
 		slog.String("request_id", e.RequestID),
-		slog.String("trace_id", e.TraceID))
+		slog.String("trace_id", traceID(&e.Trace)))
 	r.log.LogAttrs(context.Background(), slog.LevelInfo, "request refused", attrs...)
 }
 
@@ -113,6 +113,19 @@ func (b burst) attrs() []slog.Attr {
 		attrs = append(attrs, slog.String("rule", b.rule))
 	}
 	return attrs
+}
+
+// withoutQuery cuts off what may hold a token.
+func withoutQuery(path string) string {
+	path, _, _ = strings.Cut(path, "?")
+	return path
+}
+
+func traceID(t *extauthz.Trace) string {
+	if !t.Valid() {
+		return ""
+	}
+	return hex.EncodeToString(t.ID[:])
 }
 
 func limitName(e *extauthz.Event) string {

@@ -34,7 +34,7 @@ func newTold(shown int) told {
 	t.metrics = telemetry.NewMetrics(t.registry, telemetry.Build{Version: "1.2.3", Revision: "abc"}, telemetry.Live{
 		Limiters: func() int { return 7 }, Evictions: func() uint64 { return 8 }, Consumers: func() int { return 9 },
 	}, t.top)
-	t.Observer = telemetry.NewObserver(t.metrics, t.top, telemetry.NewLogger(t.log, "json", new(slog.LevelVar)))
+	t.Observer = telemetry.NewObserver(t.metrics, t.top, nil, telemetry.NewLogger(t.log, "json", new(slog.LevelVar)))
 	return t
 }
 
@@ -167,12 +167,12 @@ func TestRefusalLog(t *testing.T) {
 		t.Fatal(err)
 	}
 	refusal := &extauthz.Event{API: "ext_authz", Outcome: extauthz.Throttled, Consumer: "billing", Token: "prod", Limit: spec,
-		Method: "GET", Path: "/pay?api_key=secret", RequestID: "r1", TraceID: "t1"}
+		Method: "GET", Path: "/pay?api_key=secret", RequestID: "r1", Trace: extauthz.ParseTrace("00-" + traceID + "-" + spanID + "-00")}
 	for range 5 {
 		o.Observe(refusal)
 	}
 	first := map[string]any{"level": "INFO", "msg": "request refused", "api": "ext_authz", "outcome": "throttled", "consumer": "billing", "token": "prod",
-		"limit": "rate-100-s", "rate": "100/s", "method": "GET", "path": "/pay", "request_id": "r1", "trace_id": "t1"}
+		"limit": "rate-100-s", "rate": "100/s", "method": "GET", "path": "/pay", "request_id": "r1", "trace_id": traceID}
 	rest := map[string]any{"level": "INFO", "msg": "more requests refused", "api": "ext_authz", "outcome": "throttled", "consumer": "billing",
 		"token": "prod", "limit": "rate-100-s", "count": 4.0, "interval": "10s"}
 	if diff := cmp.Diff([]map[string]any{first}, o.lines(t)); diff != "" {
