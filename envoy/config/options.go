@@ -21,10 +21,11 @@ const (
 	Fused     Mode = "fused"     // one ext_authz call authenticates and limits
 	TwoPhase  Mode = "two-phase" // ext_authz authenticates, then the ratelimit filter asks the rate limit service
 	RateLimit Mode = "ratelimit" // the rate limit service alone
+	ToEgress  Mode = "egress"    // calls to upstreams that throttle
 )
 
 // Modes returns every mode.
-func Modes() []Mode { return []Mode{Fused, TwoPhase, RateLimit} }
+func Modes() []Mode { return []Mode{Fused, TwoPhase, RateLimit, ToEgress} }
 
 // Format is what to print.
 type Format string
@@ -44,7 +45,7 @@ type Options struct {
 	Format   Format   // empty means Bootstrap
 	Listen   string   // where Envoy listens; empty means 127.0.0.1:10000
 	Admin    string   // Envoy's admin interface; empty means 127.0.0.1:9901
-	Upstream string   // HOST:PORT of the API; empty means 127.0.0.1:8000
+	Upstream string   // HOST:PORT of the API; empty means 127.0.0.1:8000, and for mode egress any
 	Tollgate []string // HOST:PORT or unix:PATH of every instance; empty means 127.0.0.1:8081
 
 	// Timeout is how long Envoy waits for a decision. 0 means 250 ms above
@@ -62,6 +63,8 @@ type Options struct {
 	KeepCredentials bool
 
 	TLS *TLS // to Tollgate; nil means plaintext
+
+	Egress Egress // of mode egress
 }
 
 // TLS is how Envoy connects to Tollgate. The paths are on Envoy's machine.
@@ -81,7 +84,6 @@ func (o Options) withDefaults() (Options, error) {
 	setDefault(&o.Format, Bootstrap)
 	setDefault(&o.Listen, "127.0.0.1:10000")
 	setDefault(&o.Admin, "127.0.0.1:9901")
-	setDefault(&o.Upstream, "127.0.0.1:8000")
 	setDefault(&o.Domain, "mesh")
 	setDefault(&o.Timeout, o.MaxWait+answerWithin)
 	if len(o.Tollgate) == 0 {
@@ -90,6 +92,10 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Credentials == nil {
 		o.Credentials = []extauthz.Place{{Header: "authorization", Scheme: "Bearer"}, {Header: "x-api-key"}}
 	}
+	if o.Mode != ToEgress {
+		setDefault(&o.Upstream, "127.0.0.1:8000")
+	}
+	o.Egress = o.Egress.withDefaults()
 	return o, o.check()
 }
 
@@ -112,6 +118,9 @@ func (o Options) check() error {
 		what, address string
 		bound         bool // Envoy listens there, for which it takes no names
 	}{{"listen", o.Listen, true}, {"admin", o.Admin, true}, {"upstream", o.Upstream, false}} {
+		if a.address == "" {
+			continue // the upstream of mode egress
+		}
 		switch parsed, err := parseAddress(a.address); {
 		case err != nil:
 			errs = append(errs, fmt.Errorf("%s: %w", a.what, err))
@@ -123,6 +132,9 @@ func (o Options) check() error {
 		if _, err := parseEndpoint(address); err != nil {
 			errs = append(errs, fmt.Errorf("tollgate: %w", err))
 		}
+	}
+	if o.Mode == ToEgress {
+		errs = append(errs, o.Egress.check())
 	}
 	if o.Timeout <= o.MaxWait {
 		errs = append(errs, fmt.Errorf("timeout %v: must be above %v, the longest max_wait, or Envoy gives up on requests that Tollgate holds", o.Timeout, o.MaxWait))

@@ -81,6 +81,21 @@ func socketAddress(s string) (string, error) {
 // Authorizes reports whether the mode uses ext_authz.
 func (o Options) Authorizes() bool { return o.Mode != RateLimit }
 
+// AsksRateLimit reports whether the mode uses the rate limit service.
+func (o Options) AsksRateLimit() bool { return o.Mode == TwoPhase || o.Mode == RateLimit }
+
+// Egresses reports whether the mode is about calls to others.
+func (o Options) Egresses() bool { return o.Mode == ToEgress }
+
+// LearnsByProcessor reports whether Tollgate sees answers as they come.
+func (o Options) LearnsByProcessor() bool { return o.Egresses() && o.Egress.Learn == ByProcessor }
+
+// LearnsByAccessLog reports whether Tollgate is told of answers afterwards.
+func (o Options) LearnsByAccessLog() bool { return o.Egresses() && o.Egress.Learn == ByAccessLog }
+
+// ForwardsAnywhere reports whether the request says which host it is for.
+func (o Options) ForwardsAnywhere() bool { return o.Egresses() && o.Upstream == "" }
+
 // discovery returns the type of a cluster of the given addresses.
 func discovery(addresses []string) string {
 	for _, s := range addresses {
@@ -109,7 +124,7 @@ func (o Options) IdleTimeout() time.Duration {
 // Emptied returns the places that Envoy has to empty itself, because requests
 // may pass that Tollgate has not seen.
 func (o Options) Emptied() []extauthz.Place {
-	if !o.FailOpen || !o.Authorizes() || o.KeepCredentials {
+	if !o.FailOpen || !o.Authorizes() || o.KeepCredentials || o.Egresses() {
 		return nil
 	}
 	var places []extauthz.Place

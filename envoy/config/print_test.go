@@ -5,6 +5,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -27,6 +28,9 @@ var update = flag.Bool("update", false, "write testdata/*.yaml anew")
 func cases() map[string]config.Options {
 	all := make(map[string]config.Options)
 	for _, mode := range config.Modes() {
+		if mode == config.ToEgress {
+			continue // egress_test.go
+		}
 		for _, format := range config.Formats() {
 			all[string(mode)+"-"+string(format)] = config.Options{Mode: mode, Format: format}
 		}
@@ -36,6 +40,7 @@ func cases() map[string]config.Options {
 			Credentials: []extauthz.Place{{Header: "authorization", Scheme: "Bearer"}, {Query: "api_key"}, {Cookie: "session"},
 				{Metadata: []string{"my.filter", "sub"}}}}
 	}
+	maps.Copy(all, egressCases())
 	return all
 }
 
@@ -62,6 +67,9 @@ func TestPrint(t *testing.T) {
 
 // TestEnvoyAccepts shows each configuration to each Envoy.
 func TestEnvoyAccepts(t *testing.T) {
+	authority := envoytest.NewAuthority(t)
+	cert, key := authority.Issue(t, "there", "there")
+	here := strings.NewReplacer("/certs/keeper-ca.pem", authority.CA, "/etc/ssl/certs/ca-certificates.crt", authority.CA, "/certs/there.pem", cert, "/certs/there.key", key)
 	for _, binary := range envoytest.Binaries(t) {
 		t.Run(filepath.Base(filepath.Dir(binary)), func(t *testing.T) {
 			t.Parallel()
@@ -70,6 +78,7 @@ func TestEnvoyAccepts(t *testing.T) {
 				if o.Format == config.Filters {
 					bootstrap = intoOwn(t, bootstrap)
 				}
+				bootstrap = []byte(here.Replace(string(bootstrap)))
 				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 				if err := process.Validate(ctx, binary, bootstrap); err != nil {
 					t.Errorf("%s: %v", name, err)
@@ -122,7 +131,7 @@ func TestPrintRefuses(t *testing.T) {
 		o    config.Options
 		want []string // parts of the message
 	}{
-		{"nothing", config.Options{}, []string{`mode ""`, "fused, two-phase, ratelimit"}},
+		{"nothing", config.Options{}, []string{`mode ""`, "fused, two-phase, ratelimit, egress"}},
 		{"all at once", config.Options{Mode: "x", Format: "toml", Listen: "here", Upstream: "h:70000", Tollgate: []string{"unix:"}},
 			[]string{`mode "x"`, `format "toml"`, `listen: address "here"`, `port "70000"`, `tollgate: address "unix:"`}},
 		{"a name to listen on", config.Options{Mode: config.Fused, Listen: "localhost:80"}, []string{`listen: host "localhost"`, "IP address"}},
