@@ -8,7 +8,9 @@ import (
 	"sync"
 	"time"
 
+	alsv3 "github.com/envoyproxy/go-control-plane/envoy/service/accesslog/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 	rlsv3 "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
@@ -42,7 +44,8 @@ const (
 // HealthNames returns the services that grpc.health.v1 answers for: the whole
 // server, each API, and the name that envoyproxy/ratelimit uses.
 func HealthNames() []string {
-	return []string{"", authv3.Authorization_ServiceDesc.ServiceName, rlsv3.RateLimitService_ServiceDesc.ServiceName, "ratelimit"}
+	return []string{"", authv3.Authorization_ServiceDesc.ServiceName, rlsv3.RateLimitService_ServiceDesc.ServiceName, "ratelimit",
+		extprocv3.ExternalProcessor_ServiceDesc.ServiceName, alsv3.AccessLogService_ServiceDesc.ServiceName}
 }
 
 // ServerOptions configure a server. The zero value serves plaintext and

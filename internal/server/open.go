@@ -9,7 +9,9 @@ import (
 	"os"
 	"path/filepath"
 
+	alsv3 "github.com/envoyproxy/go-control-plane/envoy/service/accesslog/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 	rlsv3 "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -17,8 +19,11 @@ import (
 	"github.com/tollgate-dev/tollgate/descriptors/consumers"
 	"github.com/tollgate-dev/tollgate/descriptors/consumers/embedded"
 	"github.com/tollgate-dev/tollgate/envoy"
+	"github.com/tollgate-dev/tollgate/envoy/accesslog"
+	"github.com/tollgate-dev/tollgate/envoy/extproc"
 	"github.com/tollgate-dev/tollgate/envoy/ratelimit"
 	"github.com/tollgate-dev/tollgate/extauthz"
+	"github.com/tollgate-dev/tollgate/extauthz/upstreams"
 	"github.com/tollgate-dev/tollgate/internal/config"
 	"github.com/tollgate-dev/tollgate/internal/telemetry"
 	"github.com/tollgate-dev/tollgate/limits"
@@ -82,6 +87,8 @@ func (s *Server) openDecision(context.Context) error {
 	s.book = descriptors.NewBook(s.table)
 	s.queue = limits.NewQueue(s.clock, limits.QueueOptions{})
 	s.opens(func() error { s.queue.Close(); return nil })
+	s.upstreams = upstreams.New(upstreams.Options{Clock: s.clock})
+	s.opens(s.upstreams.Close)
 	return nil
 }
 
@@ -136,6 +143,8 @@ func (s *Server) openServers(ctx context.Context) (err error) {
 		s.grpc.MarkUnready()
 	}
 	s.grpc.RegisterBytes(authv3.Authorization_ServiceDesc, s.authz, "Check", s.authz.CheckBytes)
+	extprocv3.RegisterExternalProcessorServer(s.grpc, extproc.New(extproc.Options{Upstreams: s.upstreams, Clock: s.clock}))
+	alsv3.RegisterAccessLogServiceServer(s.grpc, accesslog.New(accesslog.Options{Upstreams: s.upstreams, Clock: s.clock}))
 	s.grpc.RegisterBytes(rlsv3.RateLimitService_ServiceDesc, s.rls, "ShouldRateLimit", s.rls.ShouldRateLimitBytes)
 	if s.grpcListener, err = envoy.Listen(listen.GRPC); err != nil {
 		return fmt.Errorf("listen.grpc: %w", err)

@@ -22,6 +22,7 @@ import (
 	"github.com/tollgate-dev/tollgate/envoy/ratelimit"
 	"github.com/tollgate-dev/tollgate/envoy/ratelimit/xds"
 	"github.com/tollgate-dev/tollgate/extauthz"
+	"github.com/tollgate-dev/tollgate/extauthz/upstreams"
 	"github.com/tollgate-dev/tollgate/internal/config"
 	"github.com/tollgate-dev/tollgate/internal/events"
 	"github.com/tollgate-dev/tollgate/internal/telemetry"
@@ -54,14 +55,15 @@ type Server struct {
 	level *slog.LevelVar
 
 	// What decides.
-	clock    *limits.Clock
-	table    *limits.Table
-	queue    *limits.Queue
-	registry *consumers.Registry
-	book     *descriptors.Book
-	authz    *extauthz.Server
-	rls      *ratelimit.Server
-	xds      *xds.Client // nil: rules are files
+	clock     *limits.Clock
+	table     *limits.Table
+	queue     *limits.Queue
+	registry  *consumers.Registry
+	book      *descriptors.Book
+	authz     *extauthz.Server
+	upstreams *upstreams.Registry
+	rls       *ratelimit.Server
+	xds       *xds.Client // nil: rules are files
 
 	// Where consumers, settings and states are kept.
 	db    *embedded.DB
