@@ -181,6 +181,19 @@ func (b *bucket) inherit(old *bucket) {
 	b.more = old.more
 }
 
+// traceless tells whether a refund at once leaves b as it was.
+func (b *bucket) traceless() bool {
+	switch e := b.spec.engine.(type) {
+	case *gcra, *counter, blocked, ended:
+		return true
+	case *window:
+		return e.perChunk == 1
+	case *warming:
+		return b.start.Load() == warm
+	}
+	return false
+}
+
 // Instants are kept in 63 bits, so that the seal has room beside them: about
 // 1824 to 2116, which leaves a bucket that takes 36 years to fill from 1860 on.
 const (

@@ -1,5 +1,7 @@
 package limits
 
+import "runtime"
+
 // Claim is one limiter's part in a request. The same limiter may stand in
 // several claims.
 type Claim struct {
@@ -8,7 +10,8 @@ type Claim struct {
 	Shadow   bool     // never refuses, whatever the spec says
 	Decision Decision // filled by TakeAll; of a shadow claim Allowed says whether it would have refused
 
-	from *bucket // what the claim was taken from
+	from *bucket // what it was taken from
+	held bool    // while the other claims are not taken yet
 }
 
 func (c *Claim) enforced() bool { return !c.Shadow && !c.Limiter.Spec().limit.Shadow }
@@ -25,8 +28,9 @@ func TakeAll(now Time, claims []Claim) int {
 	return refused
 }
 
-// attempts bounds how often a request that others overtake tries again.
-const attempts = 16
+// attempts bounds how often a request tries again that looks as if it could be
+// taken and then cannot.
+const attempts = 1000
 
 // takeAll is TakeAll without counting a refusal in Usage: the queue may still
 // hold the request, and counts once the end is known (Limiter.countRefused).
@@ -49,6 +53,7 @@ func takeAll(now Time, claims []Claim) int {
 			}
 			return -1
 		}
+		runtime.Gosched() // another was faster: let it end
 	}
 	return refused
 }
@@ -62,27 +67,52 @@ func takeOne(now Time, c *Claim) int {
 	return -1
 }
 
-// tryAll takes the claims in their order. At the first that refuses it gives
-// back what it took and returns that claim's index.
+// tryAll takes the claims, those last of which nothing can be given back
+// without a trace. At the first that refuses it gives back what it took and
+// returns that claim's index.
 func tryAll(now Time, claims []Claim) int {
+	left := 0
 	for i := range claims {
-		c := &claims[i]
-		if c.N < 1 {
-			continue
+		if claims[i].from = nil; claims[i].N > 0 {
+			left++
 		}
-		c.Decision, c.from = c.Limiter.take(now, c.N)
-		if c.Decision.Allowed || !c.enforced() {
-			continue
-		}
-		for j := i - 1; j >= 0; j-- {
-			if t := &claims[j]; t.N > 0 && t.Decision.Allowed {
-				t.Limiter.refundTo(t.from, now, t.N)
-				t.Limiter.retime()
+	}
+	refused := -1
+	for _, all := range [2]bool{false, true} {
+		for i := 0; i < len(claims) && left > 0 && refused < 0; i++ {
+			c := &claims[i]
+			if c.N < 1 || c.from != nil || !all && !c.Limiter.bucket.Load().traceless() {
+				continue
+			}
+			// The last one settles the matter, and so need not be held.
+			if left--; left > 0 {
+				c.Limiter.holds.begin()
+			}
+			c.Decision, c.from = c.Limiter.ask(now, c.N)
+			c.held = left > 0
+			if !c.Decision.Allowed && c.enforced() {
+				refused = i
 			}
 		}
-		return i
 	}
-	return -1
+	for i := range claims {
+		if c := &claims[i]; c.from != nil && c.held {
+			c.end(now, refused < 0)
+		}
+	}
+	return refused
+}
+
+// end ends the hold of what was taken, if anything was.
+func (c *Claim) end(now Time, kept bool) {
+	back := !kept && c.Decision.Allowed
+	if back {
+		c.Limiter.refundTo(c.from, now, c.N)
+	}
+	c.Limiter.holds.end(back)
+	if back {
+		c.Limiter.retime()
+	}
 }
 
 // PeekAll fills the decisions as TakeAll would and takes nothing.

@@ -92,8 +92,10 @@
 //
 // [TakeAll] takes from several limiters for one request, or from none. It looks
 // at all of them first, then takes one after the other, and gives back what it
-// has taken should another request have been faster. A limit in shadow takes and
-// counts but refuses nobody.
+// has taken should another request have been faster. For that moment a limiter
+// knows that something of it is only held, and whoever would be refused by it
+// looks again once it is decided: a request that gets nothing leaves no trace in
+// what others are answered. A limit in shadow takes and counts but refuses nobody.
 //
 // # Change
 //
@@ -124,11 +126,12 @@
 //
 // # Memory and speed
 //
-// A limiter of kind rate, pace, fixed_window or quota has 80 bytes. A window has
-// 16 bytes more for each of its requests up to 128. [Table] keeps limiters by key,
-// bounded in number. Decisions take no lock, spin on none, and allocate nothing but
-// where a limit changes, a warm-up goes from its grace to its ramp, and a quota's
-// period ends.
+// A limiter of kind rate, pace, fixed_window, quota or idle_reset has 88 bytes. A
+// window has 16 bytes more for each of its requests up to 128. [Table] keeps
+// limiters by key, bounded in number. Decisions take no lock, and allocate nothing
+// but where a limit changes, a warm-up goes from its grace to its ramp, and a
+// quota's period ends. Nobody who is admitted waits for anybody; of those who are
+// refused only one who meets a [TakeAll] in the middle, for as long as that takes.
 //
 // # Other algorithms
 //

@@ -1,6 +1,7 @@
 package limits
 
 import (
+	"runtime"
 	"sync/atomic"
 	"time"
 )
@@ -16,6 +17,7 @@ type Limiter struct {
 	bucket   atomic.Pointer[bucket]
 	admitted atomic.Int64
 	refused  atomic.Int64
+	holds    holds
 	line     atomic.Pointer[line] // who waits for this limiter; nil while nobody does
 }
 
@@ -58,6 +60,18 @@ func (l *Limiter) countRefused() { l.refused.Add(1) }
 
 // take is Take without counting. It also returns the bucket that decided.
 func (l *Limiter) take(now Time, n int64) (Decision, *bucket) {
+	for {
+		held := l.holds.Load()
+		d, b := l.ask(now, n)
+		if d.Allowed || d.Wait == Never || l.holds.settled(held) {
+			return d, b
+		}
+		runtime.Gosched()
+	}
+}
+
+// ask is take that does not mind what others hold only for a moment.
+func (l *Limiter) ask(now Time, n int64) (Decision, *bucket) {
 	b := l.bucket.Load()
 	for {
 		d, s := b.spec.engine.take(b, now, n)
@@ -74,11 +88,16 @@ func (l *Limiter) Peek(now Time, n int64) Decision { return l.peek(now, 0, max(n
 func (l *Limiter) peek(now Time, ahead, n int64) Decision {
 	b := l.bucket.Load()
 	for {
+		held := l.holds.Load()
 		d, s := b.spec.engine.peek(b, now, ahead, n)
-		if s == done {
+		switch {
+		case s != done:
+			b = l.next(b, now, s)
+		case d.Allowed || d.Wait == Never || l.holds.settled(held):
 			return d
+		default:
+			runtime.Gosched()
 		}
-		b = l.next(b, now, s)
 	}
 }
 
@@ -157,3 +176,28 @@ type Usage struct{ Admitted, Refused int64 }
 
 // Usage reads the counts.
 func (l *Limiter) Usage() Usage { return Usage{l.admitted.Load(), l.refused.Load()} }
+
+// holds counts the requests of several limits that have taken from a limiter
+// and do not know yet whether they keep it, and above those how many did not.
+// Who is refused by what such a request held looks again once it is decided, so
+// that a request which gets nothing leaves no trace in what others are answered.
+// Nobody waits who is admitted, and nobody who holds anything.
+type holds struct{ atomic.Uint64 }
+
+const heldBits = 32
+
+func (h *holds) begin() { h.Add(1) }
+
+func (h *holds) end(back bool) {
+	if back {
+		h.Add(1<<heldBits - 1)
+		return
+	}
+	h.Add(^uint64(0))
+}
+
+// settled tells whether all that was held since h had the value before was kept.
+func (h *holds) settled(before uint64) bool {
+	now := h.Load()
+	return now&(1<<heldBits-1) == 0 && now>>heldBits == before>>heldBits
+}
