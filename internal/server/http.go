@@ -15,7 +15,9 @@ import (
 // reads is what only reads, and needs no token.
 func (s *Server) reads() *http.ServeMux {
 	mux := http.NewServeMux()
-	metrics := promhttp.HandlerFor(s.prom, promhttp.HandlerOpts{})
+	// OpenMetrics carries exemplars, but renames counters that do not end in
+	// _total: those of envoyproxy/ratelimit must keep their names.
+	metrics := promhttp.HandlerFor(s.prom, promhttp.HandlerOpts{EnableOpenMetrics: s.stats == nil})
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
 	mux.HandleFunc("/readyz", s.readyz)
 	mux.HandleFunc("/healthcheck", s.healthcheck)

@@ -108,6 +108,40 @@ func TestSeriesAreBounded(t *testing.T) {
 	}
 }
 
+// TestConsumersLeaveTheSeriesConstant counts every series of the registry.
+func TestConsumersLeaveTheSeriesConstant(t *testing.T) {
+	o := newTold(100)
+	series := func(consumers int) int {
+		for i := range consumers {
+			for range 3 {
+				o.Observe(&extauthz.Event{API: "ext_authz", Outcome: extauthz.Admitted, Domain: "mesh", Consumer: fmt.Sprintf("c%d", i), Took: time.Microsecond})
+			}
+		}
+		families, err := o.registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		for _, f := range families {
+			n += len(f.GetMetric())
+		}
+		return n
+	}
+	few, many := series(200), series(100_000)
+	if few != many {
+		t.Errorf("200 consumers leave %d series, 100000 leave %d", few, many)
+	}
+}
+
+// TestLabelsAreValid has a rule be called after what a caller sent.
+func TestLabelsAreValid(t *testing.T) {
+	o := newTold(10)
+	o.Observe(&extauthz.Event{API: "ext_authz", Outcome: extauthz.Throttled, Domain: "mesh", Rule: "user_\xff"})
+	if n, err := testutil.GatherAndCount(o.registry, "tollgate_decisions_total"); err != nil || n != 1 {
+		t.Errorf("%d series (%v), want 1", n, err)
+	}
+}
+
 func TestObserveAllocatesNothing(t *testing.T) {
 	o := newTold(10)
 	e := &extauthz.Event{API: "ext_authz", Outcome: extauthz.Admitted, Domain: "mesh", Rule: "user", Consumer: "a", Token: "b", Took: time.Microsecond}

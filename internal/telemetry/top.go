@@ -20,10 +20,12 @@ var outcomes = [...]extauthz.Outcome{
 	extauthz.Forbidden, extauthz.Shadowed, extauthz.Failed,
 }
 
-// Top counts the decisions of the busiest consumers in bounded memory. It is
-// exact for those it tracks, from the moment it began to: it follows Misra and
-// Gries, so that whoever makes more than one in capacity of the requests is
-// tracked, and Decay lets those go who were busy once. Safe for concurrent use.
+// Top counts the decisions of the busiest consumers in bounded memory. It is a
+// space-saving sketch in the form of Misra and Gries, which holds the same
+// (Agarwal et al., Mergeable Summaries, 2012) and leaves the counts of those it
+// tracks exact from the moment it began to: whoever makes more than one in
+// capacity of the requests is tracked, and Decay lets those go who were busy
+// once. Safe for concurrent use.
 type Top struct {
 	shown  atomic.Int64 // how many have metrics of their own
 	seed   maphash.Seed
