@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/tollgate-dev/tollgate/descriptors/consumers"
 	"github.com/tollgate-dev/tollgate/extauthz"
+	"github.com/tollgate-dev/tollgate/limits"
 )
 
 func TestRefusals(t *testing.T) {
@@ -174,6 +176,33 @@ func TestKeepsCredentials(t *testing.T) {
 	r := f.check(t, request("/?k=sesame", map[string]string{"authorization": "Bearer sesame", "cookie": "c=sesame"}))
 	if ok := r.GetOkResponse(); len(ok.GetHeadersToRemove())+len(ok.GetQueryParametersToRemove()) > 0 || len(ok.GetHeaders()) != 2 {
 		t.Errorf("Check = %v, want only the identity headers set", ok)
+	}
+}
+
+// TestMetadataForOverrides: a request that is only authenticated leaves behind what
+// its consumer may do, in the form in which Envoy's ratelimit filter brings it along.
+func TestMetadataForOverrides(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		limit limits.Limit
+		want  any
+	}{
+		{"per second", limits.Limit{Kind: limits.Rate, N: 5, Period: time.Second}, map[string]any{"requests_per_unit": 5., "unit": "SECOND"}},
+		{"per minute", limits.Limit{Kind: limits.Window, N: 5, Period: time.Minute}, map[string]any{"requests_per_unit": 5., "unit": "MINUTE"}},
+		{"per hour", limits.Limit{Kind: limits.Pace, N: 5, Period: time.Hour}, map[string]any{"requests_per_unit": 5., "unit": "HOUR"}},
+		{"per day", limits.Limit{Kind: limits.Rate, N: 5, Period: 24 * time.Hour}, map[string]any{"requests_per_unit": 5., "unit": "DAY"}},
+		{"a month's quota", limits.Limit{Kind: limits.Quota, N: 5, Calendar: limits.Month}, map[string]any{"requests_per_unit": 5., "unit": "MONTH"}},
+		{"a week's quota, which Envoy has no unit for", limits.Limit{Kind: limits.Quota, N: 5, Calendar: limits.Week}, nil},
+		{"another period", limits.Limit{Kind: limits.Rate, N: 5, Period: 2 * time.Second}, nil},
+		{"too many", limits.Limit{Kind: limits.Rate, N: 1 << 32, Period: time.Second}, nil},
+	} {
+		f := newFixture(t, setup{consumers: limited(tt.limit), policy: extauthz.Policy{Credentials: []extauthz.Place{bearer}}})
+		for mode, want := range map[string]any{"authenticate": tt.want, "both": nil} {
+			r := f.check(t, withContext(request("/", map[string]string{"authorization": "Bearer sesame"}), "mode", mode))
+			if d := cmp.Diff(want, r.GetDynamicMetadata().AsMap()["rate_limit"]); d != "" {
+				t.Errorf("%s, mode %s: rate_limit (-want +got):\n%s", tt.name, mode, d)
+			}
+		}
 	}
 }
 

@@ -35,6 +35,9 @@ func (s *Server) decide(ctx context.Context, p *plan, now limits.Time, v *View, 
 		d.Outcome, d.Reason, grant = Admitted, "", nil
 		d.Consumer, d.Token, d.Labels = "", "", nil
 	}
+	if d.Reason == "" && !r.limit && grant != nil && len(grant.Limiters) > 0 {
+		d.Own = grant.Limiters[0].Spec()
+	}
 	if d.Reason != "" || !r.limit || p.policy.Mode == Off {
 		return nil
 	}

@@ -43,6 +43,9 @@
 // filter has authenticated, whose unknown token is then no reason to refuse;
 // both, the default), domain, cost, answer (problem, apollo, keeper) and
 // upstream. A cost of 0 takes nothing but is refused when a cost of 1 would be.
+// A request that is only authenticated leaves the first of its caller's limits in
+// the metadata as rate_limit, for a limit of Envoy's ratelimit filter to override
+// a rule with, where that knows its unit.
 //
 // A Server in one line:
 //

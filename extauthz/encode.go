@@ -68,12 +68,7 @@ func appendOptions(b []byte, n protowire.Number, headers []ReplyHeader, action c
 // appendMetadata appends the Struct that metadata makes.
 func (d *Verdict) appendMetadata(b []byte) []byte {
 	b = appendValue(b, "decision", string(d.Outcome))
-	b, cost := wire.Begin(b, 1)
-	b = wire.AppendText(b, 1, "cost")
-	b, number := wire.Begin(b, 2)
-	b = protowire.AppendTag(b, 2, protowire.Fixed64Type)
-	b = protowire.AppendFixed64(b, math.Float64bits(float64(d.Cost)))
-	b = wire.End(wire.End(b, number), cost)
+	b = appendNumberValue(b, "cost", float64(d.Cost))
 	if d.Consumer != "" {
 		b = appendValue(b, "consumer", d.Consumer)
 		b = d.appendLabels(b)
@@ -84,7 +79,26 @@ func (d *Verdict) appendMetadata(b []byte) []byte {
 	if d.Limit != nil {
 		b = appendValue(b, "limit", d.Limit.Limit().Name)
 	}
+	if n, unit := inUnit(d.Own); unit != "" {
+		b, entry := wire.Begin(b, 1)
+		b = wire.AppendText(b, 1, "rate_limit")
+		b, value := wire.Begin(b, 2)
+		b, fields := wire.Begin(b, 5)
+		b = appendNumberValue(b, "requests_per_unit", float64(n))
+		b = appendValue(b, "unit", unit)
+		return wire.End(wire.End(wire.End(b, fields), value), entry)
+	}
 	return b
+}
+
+// appendNumberValue appends a field of a Struct that is a number.
+func appendNumberValue(b []byte, name string, number float64) []byte {
+	b, entry := wire.Begin(b, 1)
+	b = wire.AppendText(b, 1, name)
+	b, value := wire.Begin(b, 2)
+	b = protowire.AppendTag(b, 2, protowire.Fixed64Type)
+	b = protowire.AppendFixed64(b, math.Float64bits(number))
+	return wire.End(wire.End(b, value), entry)
 }
 
 func (d *Verdict) appendLabels(b []byte) []byte {

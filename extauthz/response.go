@@ -1,13 +1,17 @@
 package extauthz
 
 import (
+	"math"
 	"strings"
+	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	statuspb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/tollgate-dev/tollgate/limits"
 )
 
 // response writes an answer as Envoy's message. It is the only place that makes
@@ -72,7 +76,40 @@ func (d *Verdict) metadata() *structpb.Struct {
 	if d.Limit != nil {
 		fields["limit"] = structpb.NewStringValue(validText(d.Limit.Limit().Name))
 	}
+	if n, unit := inUnit(d.Own); unit != "" {
+		fields["rate_limit"] = structpb.NewStructValue(&structpb.Struct{Fields: map[string]*structpb.Value{
+			"requests_per_unit": structpb.NewNumberValue(float64(n)), "unit": structpb.NewStringValue(unit),
+		}})
+	}
 	return &structpb.Struct{Fields: fields}
+}
+
+// inUnit writes a limit as Envoy's ratelimit filter takes one out of metadata
+// (RateLimit.Override.dynamic_metadata): so many in one unit, which is empty
+// where that cannot say it.
+func inUnit(s *limits.Spec) (n int64, unit string) {
+	if s == nil || s.Limit().N > math.MaxUint32 {
+		return 0, ""
+	}
+	l := s.Limit()
+	if l.Kind == limits.Quota {
+		switch l.Calendar {
+		case limits.Minute, limits.Hour, limits.Day, limits.Month, limits.Year:
+			return l.N, strings.ToUpper(string(l.Calendar))
+		}
+		return 0, ""
+	}
+	switch l.Period {
+	case time.Second:
+		return l.N, "SECOND"
+	case time.Minute:
+		return l.N, "MINUTE"
+	case time.Hour:
+		return l.N, "HOUR"
+	case 24 * time.Hour:
+		return l.N, "DAY"
+	}
+	return 0, ""
 }
 
 // validText makes s fit for a protobuf string.

@@ -45,6 +45,7 @@ type Verdict struct {
 	Domain     string
 	Rule       string       // label of the rule that decided, or empty
 	Limit      *limits.Spec // the limit that decided, or nil
+	Own        *limits.Spec // the caller's first limit where this request was not limited, for Envoy's ratelimit filter to bring along
 	Decision   limits.Decision
 	Cost       int64
 	RetryAfter int64 // seconds, jitter included; 0: waiting does not help, or there is nothing to wait for

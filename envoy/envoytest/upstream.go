@@ -102,7 +102,13 @@ func echoRPC(_ any, stream grpc.ServerStream) error {
 	if err != nil {
 		return err
 	}
-	if err := stream.SetHeader(metadata.Pairs(UpstreamHeader, "echo")); err != nil {
+	header := metadata.Pairs(UpstreamHeader, "echo")
+	for _, reply := range md.Get(ReplyHeader) {
+		if name, value, ok := strings.Cut(reply, "="); ok {
+			header.Set(name, value)
+		}
+	}
+	if err := stream.SetHeader(header); err != nil {
 		return err
 	}
 	return stream.SendMsg(wrapperspb.String(string(out)))

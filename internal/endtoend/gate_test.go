@@ -37,19 +37,24 @@ type gate struct {
 }
 
 // newGate returns a gate that knows nobody and does not serve yet.
-func newGate(t *testing.T, rules string) *gate {
+func newGate(t *testing.T, rules ...string) *gate {
 	t.Helper()
 	g := &gate{clock: limits.NewClock(), registry: consumers.NewRegistry(consumers.RegistryOptions{})}
 	g.book = descriptors.NewBook(limits.NewTable(limits.TableOptions{}))
 	g.queue = limits.NewQueue(g.clock, limits.QueueOptions{})
 	t.Cleanup(g.queue.Close)
-	g.setRules(t, rules)
+	g.setRules(t, rules...)
 	return g
 }
 
-func (g *gate) setRules(t *testing.T, text string) {
+// setRules puts rules in force, one text for each domain.
+func (g *gate) setRules(t *testing.T, texts ...string) {
 	t.Helper()
-	parsed, err := descriptors.Parse([]descriptors.File{{Name: "rules.yaml", Data: []byte(text)}}, descriptors.Options{})
+	var files []descriptors.File
+	for _, text := range texts {
+		files = append(files, descriptors.File{Name: "rules.yaml", Data: []byte(text)})
+	}
+	parsed, err := descriptors.Parse(files, descriptors.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,8 +92,10 @@ func (g *gate) serve(t *testing.T, address string, o envoy.ServerOptions) {
 		Domain:      domain,
 		Descriptors: [][]extauthz.Source{{{Key: "path", From: "path"}}},
 	}
-	authv3.RegisterAuthorizationServer(s, extauthz.New(extauthz.Options{Registry: g.registry, Book: g.book, Queue: g.queue, Clock: g.clock}, &policy))
-	rlsv3.RegisterRateLimitServiceServer(s, ratelimit.New(ratelimit.Options{Registry: g.registry, Book: g.book, Queue: g.queue, Clock: g.clock}, ratelimit.Policy{}))
+	authz := extauthz.New(extauthz.Options{Registry: g.registry, Book: g.book, Queue: g.queue, Clock: g.clock}, &policy)
+	rls := ratelimit.New(ratelimit.Options{Registry: g.registry, Book: g.book, Queue: g.queue, Clock: g.clock}, ratelimit.Policy{})
+	s.RegisterBytes(authv3.Authorization_ServiceDesc, authz, "Check", authz.CheckBytes)
+	s.RegisterBytes(rlsv3.RateLimitService_ServiceDesc, rls, "ShouldRateLimit", rls.ShouldRateLimitBytes)
 	lis, err := envoy.Listen(address)
 	if err != nil {
 		t.Fatal(err)
@@ -150,7 +157,12 @@ func listeners() map[string]bool { return map[string]bool{"grpc": false, "fast":
 
 // clients returns one client for each protocol.
 func clients(t *testing.T, e *envoytest.Envoy) map[string]envoytest.Client {
-	addr := e.Addr("http")
+	return clientsOf(t, e, "http")
+}
+
+// clientsOf is clients for another listener than the usual one.
+func clientsOf(t *testing.T, e *envoytest.Envoy, listener string) map[string]envoytest.Client {
+	addr := e.Addr(listener)
 	return map[string]envoytest.Client{
 		"HTTP1": envoytest.HTTP1(t, addr),
 		"HTTP2": envoytest.HTTP2(t, addr),
