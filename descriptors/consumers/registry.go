@@ -230,15 +230,53 @@ func (r *Registry) Load(now limits.Time, plans map[string]Plan, all iter.Seq2[Co
 		texts = v.plans(plans)
 	}
 	next, err := r.build(v, texts, all) // without mu: first requests of tokens need it
+	if err == nil {
+		err = v.err()
+	}
 	if err != nil {
 		return err
 	}
+	r.adopt(now, next, texts)
+	return nil
+}
+
+// LoadGood is [Registry.Load] for a source in which single consumers may be bad:
+// those are left out, and what is wrong with them is returned. Plans stay.
+func (r *Registry) LoadGood(now limits.Time, all iter.Seq2[Consumer, error]) (Problems, error) {
+	r.change.Lock()
+	defer r.change.Unlock()
+	v := newValidator()
+	next, err := r.build(v, r.plans, all)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range v.found {
+		next.drop(maphash.String(r.seed, p.Consumer), p.Consumer)
+	}
+	r.adopt(now, next, r.plans)
+	return v.found, nil
+}
+
+// adopt puts a whole snapshot in force.
+func (r *Registry) adopt(now limits.Time, next *snapshot, plans map[string]string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.plans = texts
+	r.plans = plans
 	r.carry(now, r.snap.Load(), next)
 	r.snap.Store(next)
-	return nil
+}
+
+// drop takes every consumer of an id, and their secrets, out of a snapshot that
+// nobody else has yet.
+func (s *snapshot) drop(owner uint64, id string) {
+	for e := s.consumer(owner, id); e != nil; e = s.consumer(owner, id) {
+		for k := range keysOf(e.record) {
+			for t := s.owned(k, owner); t != nil; t = s.owned(k, owner) {
+				s.tokens = s.tokens.remove(k, func(o *tokenEntry) bool { return o == t })
+			}
+		}
+		s.consumers = s.consumers.remove(owner, func(o *consumerEntry) bool { return o.record == e.record })
+	}
 }
 
 // SetPlans changes the plans of all consumers, in force with the next decision,
@@ -353,7 +391,8 @@ func (r *Registry) SetOptions(now limits.Time, o RegistryOptions) {
 	r.carry(now, s, s)
 }
 
-// build makes a snapshot without live parts and checks all of it.
+// build makes a snapshot without live parts and tells the validator what is wrong
+// in it. The error is that of the sequence.
 func (r *Registry) build(v *validator, plans map[string]string, all iter.Seq2[Consumer, error]) (*snapshot, error) {
 	var tokens builder[tokenEntry]
 	var consumers builder[consumerEntry]
@@ -380,7 +419,7 @@ func (r *Registry) build(v *validator, plans map[string]string, all iter.Seq2[Co
 		a, b := r.ownerOf(next, hashes[i]), r.ownerOf(next, hashes[i+1])
 		v.add(Problem{Consumer: max(a, b), Message: "has a secret that " + min(a, b) + " has too: each token belongs to one consumer"})
 	}
-	return next, v.err()
+	return next, nil
 }
 
 // ownerOf names the consumer that a secret belongs to.
