@@ -115,7 +115,11 @@ func heap() int64 {
 // A million random keys cost no more memory than the table's size allows.
 func TestTableMemory(t *testing.T) {
 	s := tokens(t, 1, time.Minute, 5)
-	const size, keyLen = 50_000, 24
+	const keyLen = 24
+	size, more := 50_000, 900_000
+	if testing.Short() {
+		size, more = 20_000, 40_000
+	}
 	before := heap()
 	tab := limits.NewTable(limits.TableOptions{Size: size})
 	rnd := rand.New(rand.NewPCG(3, 4))
@@ -133,24 +137,20 @@ func TestTableMemory(t *testing.T) {
 			}
 		}
 	}
-	more := 900_000
-	if testing.Short() {
-		more = 200_000
-	}
-	fill(100_000)
+	fill(2 * size)
 	full := heap() - before
 	fill(more)
 	flat := heap() - before
-	if perKey := float64(flat) / size; perKey > 256 {
+	if perKey := float64(flat) / float64(size); perKey > 256 {
 		t.Errorf("%.0f bytes per limiter with a key of %d, want at most 256", perKey, keyLen)
 	}
 	if flat > full+full/20 {
-		t.Errorf("%d bytes after 100,000 keys, %d after %d more", full, flat, more)
+		t.Errorf("%d bytes after %d keys, %d after %d more", full, 2*size, flat, more)
 	}
-	if got, want := tab.Evictions(), uint64(100_000+more-size); got != want {
+	if got, want := tab.Evictions(), uint64(size+more); got != want {
 		t.Errorf("Evictions() = %d, want %d", got, want)
 	}
-	t.Logf("%.0f bytes per limiter, its key of %d included", float64(flat)/size, keyLen)
+	t.Logf("%.0f bytes per limiter, its key of %d included", float64(flat)/float64(size), keyLen)
 	runtime.KeepAlive(tab)
 }
 
@@ -179,11 +179,15 @@ func TestTableChurnGivesNothingBack(t *testing.T) {
 }
 
 func churn(t *testing.T, s *limits.Spec, size int) {
+	steps := 50_000
+	if testing.Short() {
+		steps = 10_000
+	}
 	tab := limits.NewTable(limits.TableOptions{Size: size})
 	rnd := rand.New(rand.NewPCG(5, uint64(size)))
 	stayed := make(map[int]*limits.Limiter)
 	now, admitted := t0, 0
-	for i := range 50_000 {
+	for i := range steps {
 		now = now.Add(time.Duration(rnd.Int64N(int64(time.Second) / int64(5*size))))
 		k := rnd.IntN(10 * size)
 		if rnd.IntN(3) == 0 {
@@ -209,6 +213,10 @@ func churn(t *testing.T, s *limits.Spec, size int) {
 // An exhausted key stays exhausted whatever comes; those who come get what
 // they would have got, as long as there is something cheaper to forget.
 func TestTableFloodDoesNotResetAnExhaustedKey(t *testing.T) {
+	size, flood := 10_000, 500_000
+	if testing.Short() {
+		size, flood = 1000, 20_000
+	}
 	for _, kind := range []limits.Kind{limits.Rate, limits.FixedWindow, limits.Quota} {
 		t.Run(string(kind), func(t *testing.T) {
 			l := limits.Limit{Kind: kind, N: 20, Period: time.Hour}
@@ -219,7 +227,7 @@ func TestTableFloodDoesNotResetAnExhaustedKey(t *testing.T) {
 				l.Period, l.Calendar = 0, limits.Hour
 			}
 			s := compile(t, l)
-			tab := limits.NewTable(limits.TableOptions{Size: 10_000})
+			tab := limits.NewTable(limits.TableOptions{Size: size})
 			now := t0 - t0%limits.Time(time.Hour)
 			take := func(key string) bool {
 				return tab.LimiterString(now, key, s).Take(now, 1).Allowed
@@ -227,7 +235,7 @@ func TestTableFloodDoesNotResetAnExhaustedKey(t *testing.T) {
 			for take("greedy") {
 			}
 			refused := 0
-			for i := range 500_000 {
+			for i := range flood {
 				now = now.Add(time.Microsecond)
 				if !take(fmt.Sprintf("guess-%d", i)) {
 					refused++
@@ -236,8 +244,8 @@ func TestTableFloodDoesNotResetAnExhaustedKey(t *testing.T) {
 					t.Fatalf("the exhausted key was admitted after %d others", i)
 				}
 			}
-			t.Logf("%d of 500,000 new keys refused", refused)
-			if tab.Len() > 10_000 {
+			t.Logf("%d of %d new keys refused", refused, flood)
+			if tab.Len() > size {
 				t.Errorf("Len() = %d", tab.Len())
 			}
 		})
@@ -377,18 +385,22 @@ func TestTableConcurrent(t *testing.T) {
 	s := tokens(t, 1, time.Hour, 10)
 	tab := limits.NewTable(limits.TableOptions{Size: 2000})
 	clock := limits.NewClock()
+	steps := 50_000
+	if testing.Short() {
+		steps = 5_000
+	}
 	var wg sync.WaitGroup
 	admitted := make([]int, 4)
 	for g := range admitted {
 		wg.Go(func() {
 			rnd := rand.New(rand.NewPCG(7, uint64(g)))
-			for range 50_000 {
+			for range steps {
 				now := clock.Now()
 				if tab.LimiterString(now, "shared", s).Take(now, 1).Allowed {
 					admitted[g]++
 				}
 				tab.LimiterString(now, strconv.Itoa(rnd.IntN(20_000)), s).Take(now, 1)
-				if rnd.IntN(10_000) == 0 {
+				if rnd.IntN(steps/5) == 0 {
 					tab.Expire(now)
 				}
 			}

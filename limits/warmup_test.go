@@ -52,6 +52,9 @@ func TestTheRampFollowsItsCurve(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(fmt.Sprintf("%s after %d", limits.FormatRate(tt.limit.N, tt.limit.Period), tt.seen), func(t *testing.T) {
+			if tt.seen > 1_000_000 && testing.Short() {
+				t.Skip("millions of requests")
+			}
 			l := limits.New(spec(t, tt.limit), epoch)
 			l.Take(epoch, 1)
 			seen := max(tt.seen, 1)
