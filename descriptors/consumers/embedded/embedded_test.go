@@ -154,11 +154,11 @@ func TestDamagedFile(t *testing.T) {
 	}
 }
 
-// limited is a consumer with a quota and a token.
-func limited(t *testing.T, s consumers.Store, r *consumers.Registry) {
+// limited is a consumer with a yearly quota and a token.
+func limited(t *testing.T, s consumers.Store, quota int) {
 	t.Helper()
 	var ls consumers.Limits
-	if err := ls.UnmarshalJSON([]byte(`[{"quota":"1000/year"}]`)); err != nil {
+	if err := ls.UnmarshalJSON(fmt.Appendf(nil, `[{"quota":"%d/year"}]`, quota)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.Put(t.Context(), consumers.Consumer{ID: "a", Limits: ls}, consumers.Always); err != nil {
@@ -182,7 +182,7 @@ func remaining(t *testing.T, r *consumers.Registry) int64 {
 func TestQuotaSurvivesAnOrderlyStop(t *testing.T) {
 	s := &source{path: filepath.Join(t.TempDir(), "tollgate.db")}
 	r := consumers.NewRegistry(consumers.RegistryOptions{})
-	limited(t, s.Open(t, r), r)
+	limited(t, s.Open(t, r), 1000)
 	used := int64(0)
 	for round := range 5 {
 		for range 7 {
@@ -260,7 +260,7 @@ func beKilled(t *testing.T, path string) {
 	s := &source{path: path}
 	r := consumers.NewRegistry(consumers.RegistryOptions{})
 	store := s.Open(t, r)
-	limited(t, store, r)
+	limited(t, store, 1000)
 	for i := 1; i < 100_000; i++ {
 		c := consumers.Consumer{ID: fmt.Sprint("c", i)}
 		if _, err := store.Put(t.Context(), c, consumers.Always); err != nil {
@@ -279,5 +279,87 @@ func beKilled(t *testing.T, path string) {
 			}
 			fmt.Println("flushed", i/20)
 		}
+	}
+}
+
+// TestKillLosesASecondOfAQuota kills a process that uses a quota and never asks
+// for anything to be written. What it used more than a second before is there,
+// and nothing is counted that it did not use.
+func TestKillLosesASecondOfAQuota(t *testing.T) {
+	if path := os.Getenv("TOLLGATE_TEST_KILL_QUOTA"); path != "" {
+		useQuota(t, path)
+		return
+	}
+	if testing.Short() {
+		t.Skip("takes the seconds that it is about")
+	}
+	path := filepath.Join(t.TempDir(), "tollgate.db")
+	var before int64
+	for round := range 3 {
+		cmd := exec.Command(os.Args[0], "-test.run=^TestKillLosesASecondOfAQuota$", "-test.v")
+		cmd.Env = append(os.Environ(), "TOLLGATE_TEST_KILL_QUOTA="+path)
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		var told []time.Time // when each request was told of
+		alive := time.Duration(1200+round*170) * time.Millisecond
+		lines := bufio.NewScanner(out)
+		for lines.Scan() {
+			if lines.Text() != "took" {
+				continue
+			}
+			told = append(told, time.Now())
+			if time.Since(told[0]) > alive && alive > 0 {
+				if err := cmd.Process.Kill(); err != nil {
+					t.Fatal(err)
+				}
+				alive = 0 // read what it said before it died
+			}
+		}
+		cmd.Wait() // an error: it was killed
+		killed := told[len(told)-1]
+		used := before + int64(len(told))
+		kept := before
+		for _, at := range told {
+			if killed.Sub(at) > time.Second {
+				kept++
+			}
+		}
+		s := &source{path: path}
+		r := consumers.NewRegistry(consumers.RegistryOptions{})
+		s.Open(t, r)
+		got := quotaOfKilled - remaining(t, r)
+		s.Close(t)
+		// One more may have been taken that it did not come to tell of.
+		if got < kept || got > used+1 {
+			t.Errorf("round %d: %d are used, want %d, which were a second old, to %d", round, got, kept, used+1)
+		}
+		t.Logf("round %d: %d of %d used, %d of them in the last second", round, got, used, used-kept)
+		before = got
+	}
+}
+
+const quotaOfKilled = 1_000_000
+
+// useQuota tells of each request that it takes, until it is killed.
+func useQuota(t *testing.T, path string) {
+	s := &source{path: path}
+	r := consumers.NewRegistry(consumers.RegistryOptions{})
+	store := s.Open(t, r)
+	if _, standing := r.Resolve(limits.At(time.Now()), "s"); standing != consumers.Valid {
+		limited(t, store, quotaOfKilled)
+	}
+	tick := time.NewTicker(time.Millisecond)
+	for range tick.C {
+		now := limits.At(time.Now())
+		g, _ := r.Resolve(now, "s")
+		if !g.Limiters[0].Take(now, 1).Allowed {
+			t.Fatal("refused")
+		}
+		fmt.Println("took")
 	}
 }
