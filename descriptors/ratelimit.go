@@ -83,7 +83,7 @@ func (l *RateLimit) limit(shadow bool) (limits.Limit, error) {
 	}
 	limit := limits.Limit{
 		Name: l.Name, Kind: limits.Kind(cmp.Or(l.Algorithm, string(limits.FixedWindow))), N: int64(l.RequestsPerUnit),
-		Period: period, Burst: l.Burst, MaxWait: l.MaxWait, Shadow: shadow,
+		Period: period, Burst: l.Burst, MaxWait: l.MaxWait, Shadow: shadow, OnError: limits.OnError(l.OnError),
 	}
 	if period == 0 {
 		limit.Kind, limit.Calendar = limits.Quota, limits.Calendar(l.Unit.String())

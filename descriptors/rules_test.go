@@ -62,16 +62,16 @@ func TestRule(t *testing.T) {
 	}
 	beyond := &descriptors.Rule{
 		Path: "beyond", Unit: descriptors.Second, UnitMultiplier: 30, RequestsPerUnit: 10, OnError: "deny",
-		Spec: spec(limits.Limit{Kind: limits.Rate, N: 10, Period: 30 * time.Second, Burst: 20, MaxWait: 250 * time.Millisecond}),
+		Spec: spec(limits.Limit{Kind: limits.Rate, N: 10, Period: 30 * time.Second, Burst: 20, MaxWait: 250 * time.Millisecond, OnError: "deny"}),
 		Next: &descriptors.Rule{
 			Path: "beyond", Unit: descriptors.Month, UnitMultiplier: 1, RequestsPerUnit: 1000,
 			Spec: spec(limits.Limit{Kind: limits.Window, N: 1000, Period: 30 * 24 * time.Hour}),
 			Next: &descriptors.Rule{
 				Path: "beyond", Unit: descriptors.Hour, UnitMultiplier: 1, RequestsPerUnit: 100, OnError: "allow",
-				Spec: spec(limits.Limit{Kind: limits.Pace, N: 100, Period: time.Hour}),
+				Spec: spec(limits.Limit{Kind: limits.Pace, N: 100, Period: time.Hour, OnError: "allow"}),
 				Next: &descriptors.Rule{
 					Path: "beyond", Unit: descriptors.Minute, UnitMultiplier: 5, RequestsPerUnit: 3, OnError: "local",
-					Spec: spec(limits.Limit{Kind: limits.FixedWindow, N: 3, Period: 5 * time.Minute}),
+					Spec: spec(limits.Limit{Kind: limits.FixedWindow, N: 3, Period: 5 * time.Minute, OnError: "local"}),
 				},
 			},
 		},

@@ -41,7 +41,9 @@ func (k Kinds) Compile(l Limit) (*Spec, error) {
 	if l.Name == "" {
 		l.Name = l.name()
 	}
-	return &Spec{limit: l, engine: e}, nil
+	s := &Spec{limit: l, engine: e}
+	s.base = s
+	return s, nil
 }
 
 func (k Kind) builtIn() bool {

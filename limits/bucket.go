@@ -32,6 +32,7 @@ type extra struct {
 	ring  []atomic.Uint64 // of a window
 	cells *cells          // of an algorithm
 	used  share           // of a limit of 0: what was used of the one before
+	lease *Lease          // of a limiter that decides by one
 }
 
 // sealed is the bit of bucket.word that says that an heir takes over.
@@ -153,8 +154,14 @@ func (h *heir) make(old *bucket) *bucket {
 	b := &bucket{spec: h.spec}
 	switch {
 	case h.how == closed:
-		b.spec = &Spec{limit: old.spec.limit, engine: ended{}}
+		b.spec = &Spec{limit: old.spec.limit, engine: ended{}, base: old.spec.base}
 		b.more = &extra{}
+		if old.more != nil && old.more.lease != nil {
+			b.pass(old, h.how)
+		}
+	case old.more != nil && old.more.lease != nil:
+		b.spec = h.spec.lent()
+		b.pass(old, h.how)
 	case h.how == renewed:
 		h.spec.engine.renew(b, old, h.now)
 	case h.how == emptied:
@@ -184,7 +191,7 @@ func (b *bucket) inherit(old *bucket) {
 // traceless tells whether a refund at once leaves b as it was.
 func (b *bucket) traceless() bool {
 	switch e := b.spec.engine.(type) {
-	case *gcra, *counter, blocked, ended:
+	case *gcra, *counter, blocked, ended, lent:
 		return true
 	case *window:
 		return e.perChunk == 1

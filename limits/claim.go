@@ -34,18 +34,21 @@ const attempts = 1000
 
 // takeAll is TakeAll without counting a refusal in Usage: the queue may still
 // hold the request, and counts once the end is known (Limiter.countRefused).
-func takeAll(now Time, claims []Claim) int {
+func takeAll(now Time, claims []Claim) int { return attempt(now, claims, false) }
+
+// attempt is takeAll, or with asks set Try.
+func attempt(now Time, claims []Claim, asks bool) int {
 	if len(claims) == 1 && claims[0].N > 0 {
-		return takeOne(now, &claims[0])
+		return takeOne(now, &claims[0], asks)
 	}
 	refused := -1
 	for range attempts {
 		// Looking first costs little and keeps a refused request from holding,
 		// for a moment, what others could have.
-		if r := PeekAll(now, claims); r >= 0 {
+		if r := peekAll(now, claims, asks); r >= 0 {
 			return r
 		}
-		if refused = tryAll(now, claims); refused < 0 {
+		if refused = tryAll(now, claims, asks); refused < 0 {
 			for i := range claims {
 				if c := &claims[i]; c.N > 0 {
 					c.Limiter.count(c.Decision.Allowed)
@@ -58,9 +61,9 @@ func takeAll(now Time, claims []Claim) int {
 	return refused
 }
 
-func takeOne(now Time, c *Claim) int {
+func takeOne(now Time, c *Claim, asks bool) int {
 	c.Decision, _ = c.Limiter.take(now, c.N)
-	if !c.Decision.Allowed && c.enforced() {
+	if !c.Decision.Allowed && (asks && c.Decision.Pending || c.enforced()) {
 		return 0
 	}
 	c.Limiter.count(c.Decision.Allowed)
@@ -70,7 +73,7 @@ func takeOne(now Time, c *Claim) int {
 // tryAll takes the claims, those last of which nothing can be given back
 // without a trace. At the first that refuses it gives back what it took and
 // returns that claim's index.
-func tryAll(now Time, claims []Claim) int {
+func tryAll(now Time, claims []Claim, asks bool) int {
 	left := 0
 	for i := range claims {
 		if claims[i].from = nil; claims[i].N > 0 {
@@ -90,7 +93,7 @@ func tryAll(now Time, claims []Claim) int {
 			}
 			c.Decision, c.from = c.Limiter.ask(now, c.N)
 			c.held = left > 0
-			if !c.Decision.Allowed && c.enforced() {
+			if !c.Decision.Allowed && (asks && c.Decision.Pending || c.enforced()) {
 				refused = i
 			}
 		}
@@ -116,12 +119,14 @@ func (c *Claim) end(now Time, kept bool) {
 }
 
 // PeekAll fills the decisions as TakeAll would and takes nothing.
-func PeekAll(now Time, claims []Claim) int {
+func PeekAll(now Time, claims []Claim) int { return peekAll(now, claims, false) }
+
+func peekAll(now Time, claims []Claim, asks bool) int {
 	refused := -1
 	for i := range claims {
 		c := &claims[i]
 		c.Decision = c.Limiter.peek(now, before(claims[:i], c.Limiter), max(c.N, 1))
-		if c.Decision.Allowed || !c.enforced() {
+		if c.Decision.Allowed || !(asks && c.Decision.Pending) && !c.enforced() {
 			continue
 		}
 		if refused < 0 || c.Decision.Wait > claims[refused].Decision.Wait {

@@ -12,6 +12,8 @@ const Never = time.Duration(math.MaxInt64)
 // Decision is what a limiter answers. A refusal is a decision, not an error.
 type Decision struct {
 	Allowed   bool
+	Pending   bool          // not allowed, because a store must be asked first (see [Lease])
+	Undecided bool          // not allowed, because the store cannot be asked and the limit says to deny then
 	Remaining int64         // requests of cost 1 that would be admitted right now; MaxN while nothing is limited
 	Wait      time.Duration // when refused: how long until the same request is admitted if no other comes; or Never
 	Reset     time.Duration // until the limiter is as good as new if nothing comes

@@ -39,7 +39,18 @@ type Limit struct {
 	WarmUp  WarmUp        // Rate; of SmoothWarmingUp only Ramp, Guava's warm-up period
 	MaxWait time.Duration // hold a request this long for its turn; 0 refuses at once
 	Shadow  bool          // decide and count, but never refuse
+	OnError OnError       // of a limit that instances share: how it decides while their store is away
 }
+
+// OnError says how a shared limit decides while its store cannot be asked.
+type OnError string
+
+// The ways to go on without the store. The empty one is as the [Lender] is set up.
+const (
+	OnErrorLocal OnError = "local" // with this instance's share
+	OnErrorAllow OnError = "allow"
+	OnErrorDeny  OnError = "deny"
+)
 
 // WarmUp opens a new limiter gently. The zero value switches it off. A request
 // that costs more than the burst is refused all along.

@@ -146,20 +146,25 @@ func (l *Limiter) refundTo(b *bucket, now Time, n int64) {
 // of the new rate. Only a fixed window of the same length keeps its count as it
 // is. A grace does not start again. A closed limiter stays closed.
 func (l *Limiter) SetSpec(now Time, s *Spec) {
-	if l.bucket.Load().spec == s {
+	if l.Spec() == s {
 		return
 	}
 	l.replace(changed, now, s)
 	l.retime()
+	l.informed(now)
 }
 
 // Spec returns the limit in force.
-func (l *Limiter) Spec() *Spec { return l.bucket.Load().spec }
+func (l *Limiter) Spec() *Spec { return l.bucket.Load().spec.base }
 
 // Reset makes the limiter as good as new, but for its grace.
 func (l *Limiter) Reset(now Time) {
 	l.replace(emptied, now, nil)
 	l.retime()
+	if ls := l.Lease(); ls != nil {
+		ls.resets.Add(1)
+		ls.lender.Low(now)
+	}
 }
 
 // Close ends the limiter: every later Take is refused, Never. It returns the
@@ -167,6 +172,7 @@ func (l *Limiter) Reset(now Time) {
 func (l *Limiter) Close() State {
 	b := l.replace(closed, 0, nil)
 	l.retime()
+	l.informed(0)
 	return b.spec.engine.state(b)
 }
 

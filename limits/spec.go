@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"sync/atomic"
 	"time"
 )
 
@@ -11,6 +12,8 @@ import (
 type Spec struct {
 	limit  Limit
 	engine engine
+	base   *Spec                // what was compiled: the spec itself, but of a lent one
+	shared atomic.Pointer[Spec] // of limiters that decide by a lease
 }
 
 // Limit returns what the spec was compiled from, defaults and name filled in.
@@ -97,7 +100,7 @@ func (s *Spec) same(o *Spec) bool {
 }
 
 func (l Limit) counting() Limit {
-	l.Name, l.MaxWait, l.Shadow, l.Location = "", 0, false, nil
+	l.Name, l.MaxWait, l.Shadow, l.Location, l.OnError = "", 0, false, nil, ""
 	return l
 }
 

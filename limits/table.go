@@ -27,6 +27,7 @@ type Table struct {
 	idle      time.Duration
 	live      atomic.Int64
 	evictions atomic.Uint64
+	share     func(now Time, key string, l *Limiter)
 	shards    []shard // a power of two
 }
 
@@ -34,6 +35,10 @@ type Table struct {
 type TableOptions struct {
 	Size int           // limiters at most; 0 means 100000
 	Idle time.Duration // forget a limiter unused for so long, once it is full; 0 means an hour
+
+	// Share, if there is one, is called with each limiter that is made, before
+	// anybody uses it: to give it a lease. The key must not be kept.
+	Share func(now Time, key string, l *Limiter)
 }
 
 const (
@@ -58,6 +63,7 @@ func NewTable(o TableOptions) *Table {
 		seed:   maphash.MakeSeed(),
 		size:   int64(o.Size),
 		idle:   o.Idle,
+		share:  o.Share,
 		shards: make([]shard, 1<<(bits.Len(uint(n))-1)),
 	}
 	for i := range t.shards {
@@ -107,6 +113,9 @@ func (t *Table) Restore(now Time, key string, s *Spec, st State) {
 	t.makeRoom(now, sh)
 	e := &entry{hash: h, key: strings.Clone(key)}
 	e.limiter.restore(s, now, st)
+	if t.share != nil {
+		t.share(now, e.key, &e.limiter)
+	}
 	e.used.Store(int64(now))
 	sh.insert(e)
 }
@@ -200,6 +209,9 @@ func (t *Table) make(now Time, sh *shard, hash uint64, key string, s *Spec) *ent
 		e.limiter.restore(s, now, st)
 	} else {
 		e.limiter.plantWarm(s, now)
+	}
+	if t.share != nil {
+		t.share(now, e.key, &e.limiter)
 	}
 	e.used.Store(int64(now))
 	sh.insert(e)

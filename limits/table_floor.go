@@ -65,6 +65,9 @@ func (sh *shard) forget(now Time, e *entry) {
 	// First out of sight, then read: takes before the read are not lost.
 	sh.remove(e)
 	s := e.limiter.Spec()
+	if e.limiter.Lease() != nil {
+		return // its store remembers
+	}
 	if lasts := e.limiter.Peek(now, 1).Reset; lasts > 0 {
 		sh.lower(now, s, e.limiter.State(), now.Add(lasts))
 	}

@@ -69,11 +69,6 @@ func durable(s *limits.Spec) bool {
 	return l.Kind == limits.Quota || l.WarmUp.Grace > 0
 }
 
-// OnError says how the limiter at the same index goes on without a shared store.
-func (g *Grant) OnError(i int) OnError {
-	return g.Consumer.terms.limits[i].OnError
-}
-
 func (g *Grant) standing(now limits.Time) Standing {
 	switch {
 	case now >= g.expires:

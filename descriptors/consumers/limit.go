@@ -10,20 +10,9 @@ import (
 // Limit is one limit of a consumer or a plan, and whose requests count against it.
 type Limit struct {
 	limits.Limit
-	PerConsumer bool    // all tokens of the consumer share one limiter; else each has its own
-	OwnWarmUp   bool    // WarmUp stands as it is, off included; else a rate gets the configured one
-	OnError     OnError // when the shared store of a cluster is away; empty: as configured
+	PerConsumer bool // all tokens of the consumer share one limiter; else each has its own
+	OwnWarmUp   bool // WarmUp stands as it is, off included; else a rate gets the configured one
 }
-
-// OnError says how a limit decides while the shared store of a cluster is away.
-type OnError string
-
-// The ways to go on without the store.
-const (
-	OnErrorLocal OnError = "local" // with this instance's share
-	OnErrorAllow OnError = "allow"
-	OnErrorDeny  OnError = "deny"
-)
 
 // Limits is a list of limits. Nil means that none are given, so that others
 // (a plan's, the default) apply; empty but not nil means unlimited.

@@ -108,7 +108,7 @@ func (t *limitText) limit(report problem) Limit {
 	l.Name, l.Burst = t.Name, t.Burst
 	l.PerConsumer = choice(bad, "per", t.Per, "token", "consumer") == "consumer"
 	l.Shadow = choice(bad, "mode", t.Mode, "enforce", "shadow") == "shadow"
-	l.OnError = OnError(choice(bad, "on_error", t.OnError, "local", "allow", "deny"))
+	l.OnError = limits.OnError(choice(bad, "on_error", t.OnError, "local", "allow", "deny"))
 	l.MaxWait = duration(bad, "max_wait", t.MaxWait)
 	loc, err := location(t.Timezone)
 	if err != nil {

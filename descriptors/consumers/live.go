@@ -218,10 +218,14 @@ func (r *Registry) limiters(now limits.Time, c *Caller, scope scope, token strin
 }
 
 func (r *Registry) limiter(now limits.Time, c *Caller, i int, scope scope, token string, fresh func(*limits.Spec, limits.Time) *limits.Limiter) *limits.Limiter {
+	l := fresh(c.terms.specs[i], now)
 	if st, ok := r.memory.take(now, stateKey(scope, c.ID, token, c.terms.slots[i])); ok {
-		return limits.Restore(c.terms.specs[i], now, st)
+		l = limits.Restore(c.terms.specs[i], now, st)
 	}
-	return fresh(c.terms.specs[i], now)
+	if r.options.Share != nil {
+		r.options.Share(now, c.ID, string(scope)+"/"+token+"/"+c.terms.slots[i], l)
+	}
+	return l
 }
 
 // added is a limiter for a limit that a consumer in use gets: it opens no grace.

@@ -41,6 +41,11 @@ type RegistryOptions struct {
 	Default Limits        // of consumers without limits and plan; none: unlimited
 	WarmUp  limits.WarmUp // of every rate that has none of its own
 	Idle    time.Duration // how long a grace that was used is remembered; 0 means an hour
+
+	// Share, if there is one, is called with each limiter that is made, before
+	// anybody uses it, to give it a lease: limiters of one consumer belong
+	// together, and key tells them apart. It is read by NewRegistry only.
+	Share func(now limits.Time, consumer, key string, l *limits.Limiter)
 }
 
 func (o RegistryOptions) withDefaults() RegistryOptions {
@@ -383,6 +388,7 @@ func (r *Registry) SetOptions(now limits.Time, o RegistryOptions) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	o = o.withDefaults()
+	o.Share = r.options.Share
 	if o.WarmUp != r.options.WarmUp {
 		r.warmUps++
 	}

@@ -49,7 +49,7 @@ func TestLoad(t *testing.T) {
 				ID: "everything@example.com", Disabled: true,
 				Limits: consumers.Limits{
 					{Limit: L{Kind: limits.Window, N: 200, Period: 10 * time.Second, MaxWait: 30 * time.Second, Name: "steady"}, PerConsumer: true},
-					{Limit: L{Kind: limits.Quota, N: 5, Calendar: limits.Month, Location: berlin, Shadow: true}, OnError: consumers.OnErrorDeny},
+					{Limit: L{Kind: limits.Quota, N: 5, Calendar: limits.Month, Location: berlin, Shadow: true, OnError: limits.OnErrorDeny}},
 					{Limit: L{Kind: limits.Rate, N: 1, Period: 2 * time.Second}, OwnWarmUp: true},
 					{Limit: L{Kind: limits.Rate, N: 7, Period: time.Minute, WarmUp: limits.WarmUp{Grace: 2 * time.Second, Ramp: 3 * time.Second, GraceLimit: 9}}, OwnWarmUp: true},
 					{Limit: L{Kind: limits.Pace, N: 3, Period: time.Second}},
