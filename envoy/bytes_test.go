@@ -18,6 +18,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/tollgate-dev/tollgate/envoy"
+	"github.com/tollgate-dev/tollgate/envoy/fastgrpc"
 )
 
 // parrot answers in bytes. Its answer's body is the request's path, so that
@@ -134,5 +135,30 @@ func TestBytesOfManyCalls(t *testing.T) {
 			}
 			asked.Wait()
 		})
+	}
+}
+
+// TestFastAllocatesNothing is about what lies between the fast transport, which
+// has a test of its own, and a handler in bytes.
+func TestFastAllocatesNothing(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector empties pools")
+	}
+	s, err := envoy.NewServer(envoy.ServerOptions{Metrics: prometheus.NewRegistry(), MayWait: func() bool { return false }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	s.RegisterBytes(authv3.Authorization_ServiceDesc, checker{}, "Check", func(_ context.Context, request, response []byte) ([]byte, error) {
+		return append(response, request...), nil
+	})
+	handler := s.FastHandler(authv3.Authorization_Check_FullMethodName)
+	call, request, room := new(fastgrpc.Call), []byte("asked"), make([]byte, 0, 64)
+	if n := testing.AllocsPerRun(200, func() {
+		if out, st := handler.ServeUnary(call, request, room); st != (fastgrpc.Status{}) || string(out) != "asked" {
+			t.Fatalf("ServeUnary = %q, %v", out, st)
+		}
+	}); n > 0 {
+		t.Errorf("a call took %v allocations, want none", n)
 	}
 }

@@ -79,7 +79,8 @@ type Server struct {
 	stop     context.CancelFunc
 	serving  sync.Once
 
-	services      []service // for the fast listener
+	services      []service               // for the fast listener,
+	inBytes       map[string]BytesHandler // and what answers in bytes, by full name
 	fastServer    func() *fastgrpc.Server
 	mayWait       func() bool
 	tls           *tls.Config // nil: plaintext
@@ -103,7 +104,7 @@ func NewServer(o ServerOptions) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		metrics: m, log: o.Log, drain: o.Drain, health: health.NewServer(),
+		metrics: m, log: o.Log, drain: o.Drain, health: health.NewServer(), inBytes: make(map[string]BytesHandler),
 		mayWait: o.MayWait, age: o.MaxConnectionAge, ageGrace: o.MaxConnectionAgeGrace,
 	}
 	if s.mayWait == nil {
