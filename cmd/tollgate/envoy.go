@@ -16,21 +16,29 @@ func newEnvoy() *cobra.Command {
 	var o envoyconfig.Options
 	var format, path string
 	var tls envoyconfig.TLS
+	var aliases []string
 	cmd := &cobra.Command{
 		Use:   "envoy MODE",
 		Short: "Print Envoy configuration that asks Tollgate",
 		Long: `Envoy prints configuration that works as it is. MODE is one of
   fused      one ext_authz call authenticates and limits
   two-phase  ext_authz authenticates, then the ratelimit filter asks for limits
-  ratelimit  the rate limit service alone`,
+  ratelimit  the rate limit service alone
+  egress     calls to upstreams that throttle: to whatever host they name, over
+             TLS, held or refused by the upstreams of --config`,
 		Example: `  tollgate envoy fused --upstream 127.0.0.1:8000 > envoy.yaml && envoy -c envoy.yaml
-  tollgate envoy two-phase --format filters --config tollgate.yaml`,
+  tollgate envoy two-phase --format filters --config tollgate.yaml
+  tollgate envoy egress --config tollgate.yaml --alias vault.internal=vault.example.com --listen-cert vault.pem --listen-key vault.key`,
 		Args:      cobra.ExactArgs(1),
 		ValidArgs: words(envoyconfig.Modes()),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.Mode, o.Format = envoyconfig.Mode(args[0]), envoyconfig.Format(format)
 			if tls != (envoyconfig.TLS{}) {
 				o.TLS = &tls
+			}
+			for _, alias := range aliases {
+				name, host, _ := strings.Cut(alias, "=")
+				o.Egress.Aliases = append(o.Egress.Aliases, envoyconfig.Alias{Name: name, Host: host})
 			}
 			if path != "" {
 				if err := fit(&o, path); err != nil {
@@ -50,7 +58,7 @@ func newEnvoy() *cobra.Command {
 	f.StringVar(&format, "format", "bootstrap", strings.Join(words(envoyconfig.Formats()), " or "))
 	f.StringVar(&o.Listen, "listen", "", "where Envoy listens (default 127.0.0.1:10000)")
 	f.StringVar(&o.Admin, "admin", "", "Envoy's admin interface (default 127.0.0.1:9901)")
-	f.StringVar(&o.Upstream, "upstream", "", "the API's `HOST:PORT` (default 127.0.0.1:8000)")
+	f.StringVar(&o.Upstream, "upstream", "", "the API's `HOST:PORT` (default 127.0.0.1:8000; egress: the host that a call names)")
 	f.StringArrayVar(&o.Tollgate, "tollgate", nil, "Tollgate's `HOST:PORT` or unix:PATH, may be repeated (default 127.0.0.1:8081)")
 	f.DurationVar(&o.Timeout, "timeout", 0, "how long Envoy waits for a decision (default: above the longest max_wait)")
 	f.BoolVar(&o.FailOpen, "fail-open", false, "let requests through when no decision can be had")
@@ -58,6 +66,12 @@ func newEnvoy() *cobra.Command {
 	f.StringVar(&tls.ServerName, "tls-name", "", "the `name` or spiffe:// identity in Tollgate's certificate")
 	f.StringVar(&tls.Cert, "tls-cert", "", "the `file` with Envoy's own certificate, for mTLS")
 	f.StringVar(&tls.Key, "tls-key", "", "the `file` with its key")
+	f.StringVar((*string)(&o.Egress.Learn), "learn", "", "egress: how Tollgate learns what upstreams answer, "+strings.Join(words(envoyconfig.Learnings()), " or ")+" (default ext_proc)")
+	f.StringArrayVar(&aliases, "alias", nil, "egress: a further `NAME=HOST` that callers may use for an upstream's host, may be repeated")
+	f.StringVar(&o.Egress.CA, "upstream-ca", "", "egress: the `file` with the authorities of upstreams' certificates (default /etc/ssl/certs/ca-certificates.crt)")
+	f.BoolVar(&o.Egress.Plaintext, "upstream-plaintext", false, "egress: speak no TLS to upstreams")
+	f.StringVar(&o.Egress.Cert, "listen-cert", "", "egress: the `file` with the certificate that Envoy shows callers; they then speak TLS")
+	f.StringVar(&o.Egress.Key, "listen-key", "", "egress: the `file` with its key")
 	return cmd
 }
 
@@ -75,6 +89,9 @@ func fit(o *envoyconfig.Options, path string) error {
 	}
 	if len(o.Tollgate) == 0 {
 		o.Tollgate = []string{reachable(cmp.Or(listen.Fast, listen.GRPC))}
+		if o.Mode == envoyconfig.ToEgress { // which also opens streams, and these are served on grpc only
+			o.Tollgate = []string{reachable(listen.GRPC)}
+		}
 	}
 	return nil
 }
