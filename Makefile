@@ -69,6 +69,10 @@ bench: build ## CPU, throughput and latency beside a server that only says OK (B
 plots: ## Draw what each kind of limit admits: limits/testdata/curves/*.svg
 	go test -count=1 -run Curves ./limits -plots
 
+.PHONY: keeper
+keeper: ## A disaster recovery against an API that throttles, without Tollgate and with it (ARGS='-window 10s')
+	examples/keeper/run.sh $(ARGS)
+
 .PHONY: h2spec
 h2spec: $(H2SPEC) ## Run the HTTP/2 conformance suite against the fast listener
 	go test -count=1 -run H2Spec ./envoy/fastgrpc
