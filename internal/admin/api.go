@@ -42,22 +42,29 @@ type API struct {
 // New returns the API.
 func New(o Options) *API {
 	a := &API{o: o, mux: http.NewServeMux(), streams: make(chan struct{}, maxStreams)}
-	a.route("/v1/consumers", methods{"GET": a.listConsumers})
-	a.route("/v1/consumers/{id}", methods{"GET": a.showConsumer, "PUT": a.putConsumer, "DELETE": a.removeConsumer})
-	a.route("/v1/consumers/{id}/tokens", methods{"GET": a.listTokens, "POST": a.issueToken})
-	a.route("/v1/consumers/{id}/tokens/{token}", methods{"DELETE": a.revokeToken})
-	a.route("/v1/consumers/{id}/tokens/{token}/rotate", methods{"POST": a.rotateToken})
-	a.route("/v1/consumers/{id}/usage", methods{"GET": a.showUsage, "DELETE": a.resetUsage})
-	a.route("/v1/settings", methods{"GET": a.showSettings, "PUT": a.putSettings})
-	a.route("/v1/refresh", methods{"POST": a.refresh})
-	a.route("/v1/upstreams", methods{"GET": a.listUpstreams})
-	a.route("/v1/top", methods{"GET": a.top})
-	a.route("/v1/config", methods{"GET": a.config})
-	a.route("/v1/events", methods{"GET": a.followEvents})
-	a.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		problemf(http.StatusNotFound, "no such page: %s", r.URL.Path).write(w)
-	})
+	for pattern, on := range a.routes() {
+		a.route(pattern, on)
+	}
+	a.mux.HandleFunc("/", NotFound)
 	return a
+}
+
+// routes are all pages. Each is described in openapi.yaml.
+func (a *API) routes() map[string]methods {
+	return map[string]methods{
+		"/v1/consumers":                            {"GET": a.listConsumers},
+		"/v1/consumers/{id}":                       {"GET": a.showConsumer, "PUT": a.putConsumer, "DELETE": a.removeConsumer},
+		"/v1/consumers/{id}/tokens":                {"GET": a.listTokens, "POST": a.issueToken},
+		"/v1/consumers/{id}/tokens/{token}":        {"DELETE": a.revokeToken},
+		"/v1/consumers/{id}/tokens/{token}/rotate": {"POST": a.rotateToken},
+		"/v1/consumers/{id}/usage":                 {"GET": a.showUsage, "DELETE": a.resetUsage},
+		"/v1/settings":                             {"GET": a.showSettings, "PUT": a.putSettings},
+		"/v1/refresh":                              {"POST": a.refresh},
+		"/v1/upstreams":                            {"GET": a.listUpstreams},
+		"/v1/top":                                  {"GET": a.top},
+		"/v1/config":                               {"GET": a.config},
+		"/v1/events":                               {"GET": a.followEvents},
+	}
 }
 
 // handler answers a call; an error is answered for it.

@@ -29,6 +29,9 @@ func read(w http.ResponseWriter, r *http.Request, v any) error {
 	case !json.Valid(data):
 		return problemf(http.StatusBadRequest, "the body is not one JSON document")
 	}
+	if !bytes.HasPrefix(bytes.TrimSpace(data), []byte("{")) {
+		return problemf(http.StatusUnprocessableEntity, "want a JSON object")
+	}
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
 	if err := d.Decode(v); err != nil {

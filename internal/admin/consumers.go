@@ -2,6 +2,7 @@ package admin
 
 import (
 	"encoding/base64"
+	"errors"
 	"net/http"
 	"strconv"
 	"strings"
@@ -52,11 +53,15 @@ func (a *API) listConsumers(w http.ResponseWriter, r *http.Request) error {
 
 // count reads a number from 1 to limit from the query; larger ones are cut.
 func count(r *http.Request, key string, absent, limit int) (int, error) {
-	s := r.URL.Query().Get(key)
-	if s == "" {
+	q := r.URL.Query()
+	if !q.Has(key) {
 		return absent, nil
 	}
+	s := q.Get(key)
 	n, err := strconv.Atoi(s)
+	if errors.Is(err, strconv.ErrRange) && !strings.HasPrefix(s, "-") {
+		n, err = limit, nil
+	}
 	if err != nil || n < 1 {
 		return 0, problemf(http.StatusBadRequest, "%s: %q: want a number from 1 to %d", key, s, limit)
 	}
@@ -70,16 +75,19 @@ func etag(c consumers.Consumer) string {
 // match reads the condition of a change: If-Match with an ETag or *, or
 // If-None-Match: *.
 func (a *API) match(r *http.Request, id string) (consumers.Match, error) {
-	if none := r.Header.Get("if-none-match"); none != "" {
-		if none != "*" {
+	if none := r.Header.Values("if-none-match"); len(none) > 0 {
+		if none[0] != "*" {
 			return 0, problemf(http.StatusBadRequest, "if-none-match: want *, to add only what is not there yet")
 		}
 		return consumers.IfAbsent, nil
 	}
+	if len(r.Header.Values("if-match")) == 0 {
+		return consumers.Always, nil
+	}
 	tag := strings.TrimSpace(r.Header.Get("if-match"))
 	switch tag {
 	case "":
-		return consumers.Always, nil
+		return 0, problemf(http.StatusBadRequest, "if-match: want an ETag, or * for whichever version there is")
 	case "*":
 		c, err := a.o.Store.Consumer(r.Context(), id)
 		return consumers.Match(c.Version), err

@@ -58,8 +58,12 @@ func (a *API) top(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	switch by := r.URL.Query().Get("by"); by {
-	case "", "admitted":
+	by := "admitted"
+	if q := r.URL.Query(); q.Has("by") {
+		by = q.Get("by")
+	}
+	switch by {
+	case "admitted":
 		return answer(w, http.StatusOK, Top{Top: a.o.Top.Busiest(n)})
 	case "refused":
 		return answer(w, http.StatusOK, Top{Top: a.o.Top.MostRefused(n)})

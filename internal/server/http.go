@@ -18,21 +18,20 @@ func (s *Server) reads() *http.ServeMux {
 	// OpenMetrics carries exemplars, but renames counters that do not end in
 	// _total: those of envoyproxy/ratelimit must keep their names.
 	metrics := promhttp.HandlerFor(s.prom, promhttp.HandlerOpts{EnableOpenMetrics: s.stats == nil})
-	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
-	mux.HandleFunc("/readyz", s.readyz)
+	mux.HandleFunc("/healthz", admin.Reading(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") }))
+	mux.HandleFunc("/readyz", admin.Reading(s.readyz))
 	mux.HandleFunc("/healthcheck", s.healthcheck)
 	mux.HandleFunc("/rlconfig", s.rlconfig)
 	mux.HandleFunc("/stats", stats)
-	mux.Handle("/metrics", metrics)
-	if m := s.current.Load().Config.Telemetry.RateLimitMetrics; m != nil {
-		mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-			if r.URL.Path != m.Path {
-				http.NotFound(w, r)
-				return
-			}
-			metrics.ServeHTTP(w, r)
-		})
-	}
+	mux.HandleFunc("/metrics", admin.Reading(metrics.ServeHTTP))
+	also := s.current.Load().Config.Telemetry.RateLimitMetrics
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		if also == nil || r.URL.Path != also.Path {
+			admin.NotFound(w, r)
+			return
+		}
+		metrics.ServeHTTP(w, r)
+	})
 	return mux
 }
 
@@ -40,6 +39,7 @@ func (s *Server) reads() *http.ServeMux {
 func (s *Server) everything() *http.ServeMux {
 	mux := s.reads()
 	mux.Handle("/json", s.rls)
+	mux.HandleFunc("/openapi.yaml", admin.Reading(admin.Document))
 	mux.Handle("/v1/", admin.New(admin.Options{
 		Store:       s.store,
 		Registry:    s.registry,
