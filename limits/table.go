@@ -28,6 +28,7 @@ type Table struct {
 	live      atomic.Int64
 	evictions atomic.Uint64
 	share     func(now Time, key string, l *Limiter)
+	recalled  recalled
 	shards    []shard // a power of two
 }
 
@@ -100,29 +101,9 @@ func (t *Table) LimiterString(now Time, key string, s *Spec) *Limiter {
 	return l
 }
 
-// Restore puts a limiter back that an earlier process kept by its
-// [Limiter.State]. A key that is there already stays as it is.
-func (t *Table) Restore(now Time, key string, s *Spec, st State) {
-	h := maphash.String(t.seed, key)
-	sh := t.shard(h)
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	if sh.find(h, key) != nil {
-		return
-	}
-	t.makeRoom(now, sh)
-	e := &entry{hash: h, key: strings.Clone(key)}
-	e.limiter.restore(s, now, st)
-	if t.share != nil {
-		t.share(now, e.key, &e.limiter)
-	}
-	e.used.Store(int64(now))
-	sh.insert(e)
-}
-
-// UsedSince yields the limiters that were looked up at since or later, with
-// their keys, in no order: what a store has to write. A limiter in use at the
-// same time may be missing in one round and comes in the next.
+// UsedSince yields the limiters that were looked up at since or later or are
+// waited for, with their keys, in no order: what a store has to write, for
+// [Table.Recall]. A decision follows its look-up, so let rounds overlap.
 func (t *Table) UsedSince(since Time) iter.Seq2[string, *Limiter] {
 	return func(yield func(string, *Limiter) bool) {
 		var batch []*entry
@@ -131,7 +112,7 @@ func (t *Table) UsedSince(since Time) iter.Seq2[string, *Limiter] {
 			batch = batch[:0]
 			sh.mu.Lock()
 			for e := range sh.all() {
-				if Time(e.used.Load()) >= since.Add(-touchEvery) {
+				if Time(e.used.Load()) >= since.Add(-touchEvery) || e.waitedFor() {
 					batch = append(batch, e)
 				}
 			}
@@ -157,6 +138,7 @@ func (t *Table) Evictions() uint64 { return t.evictions.Load() }
 // anew in any case.
 func (t *Table) Expire(now Time) int {
 	n := 0
+	t.recalled.expire(now)
 	for i := range t.shards {
 		n += t.expireShard(now, &t.shards[i])
 	}
@@ -205,7 +187,11 @@ func (t *Table) make(now Time, sh *shard, hash uint64, key string, s *Spec) *ent
 	}
 	t.makeRoom(now, sh) // first, so that the new key starts from the floor of the one that goes
 	e := &entry{hash: hash, key: strings.Clone(key)}
-	if st, ok := sh.floor(now, s); ok {
+	st, known := t.recalled.take(now, key)
+	if !known {
+		st, known = sh.floor(now, s)
+	}
+	if known {
 		e.limiter.restore(s, now, st)
 	} else {
 		e.limiter.plantWarm(s, now)

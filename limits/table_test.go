@@ -349,7 +349,7 @@ func TestTableExpire(t *testing.T) {
 }
 
 // What UsedSince yields is enough for another process to go on.
-func TestTableRestore(t *testing.T) {
+func TestTableRecall(t *testing.T) {
 	s := tokens(t, 1, time.Hour, 10)
 	tab := limits.NewTable(limits.TableOptions{})
 	tab.LimiterString(t0, "early", s).Take(t0, 1)
@@ -357,26 +357,29 @@ func TestTableRestore(t *testing.T) {
 	for i := range 100 {
 		tab.LimiterString(now, strconv.Itoa(i), s).Take(now, int64(1+i%10))
 	}
-	other := limits.NewTable(limits.TableOptions{})
+	states := map[limits.KeyHash]limits.Recalled{limits.HashKey("over"): {Until: now}}
 	for key, l := range tab.UsedSince(now) {
 		if key == "early" {
 			t.Error("UsedSince yields a limiter that was not used since")
 		}
-		other.Restore(now, key, s, l.State())
+		states[limits.HashKey(key)] = limits.Recalled{State: l.State(), Until: now.Add(l.Peek(now, 1).Reset)}
 	}
-	if other.Len() != 100 {
-		t.Fatalf("%d limiters restored, want 100", other.Len())
+	if len(states) != 101 {
+		t.Fatalf("%d limiters to recall, want 101", len(states))
 	}
+	other := limits.NewTable(limits.TableOptions{Size: 100})
+	other.Recall(states)
+	left := func(key string) int64 { return other.LimiterString(now, key, s).Peek(now, 1).Remaining }
 	for i := range 100 {
-		want := int64(10 - (1 + i%10))
-		if got := other.LimiterString(now, strconv.Itoa(i), s).Peek(now, 1).Remaining; got != want {
+		if got, want := left(strconv.Itoa(i)), int64(10-(1+i%10)); got != want {
 			t.Errorf("key %d: %d remain after the restart, want %d", i, got, want)
 		}
 	}
-	l := other.LimiterString(now, "0", s)
-	other.Restore(now, "0", s, limits.New(s, now).State())
-	if got := other.LimiterString(now, "0", s); got != l {
-		t.Error("Restore replaced a live limiter")
+	late := now.Add(24 * time.Hour)
+	other.Recall(map[limits.KeyHash]limits.Recalled{limits.HashKey("x"): {State: limits.New(s, now).State(), Until: late}})
+	other.Expire(late)
+	if got := other.LimiterString(late, "over", s).Peek(late, 1).Remaining; got != 10 {
+		t.Errorf("%d remain of what is over, want 10", got)
 	}
 }
 

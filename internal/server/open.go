@@ -84,6 +84,9 @@ func (s *Server) dataDir() (string, error) {
 func (s *Server) openDecision(context.Context) error {
 	now := s.current.Load()
 	s.table = limits.NewTable(now.Config.Limits.Cache)
+	if err := s.db.RememberTable(s.table); err != nil {
+		return err
+	}
 	s.book = descriptors.NewBook(s.table)
 	s.queue = limits.NewQueue(s.clock, limits.QueueOptions{})
 	s.opens(func() error { s.queue.Close(); return nil })

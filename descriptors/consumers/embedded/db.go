@@ -20,7 +20,8 @@ var (
 	bucketMeta      = []byte("meta")
 	bucketConsumers = []byte("consumers") // id -> sealed JSON
 	bucketSettings  = []byte("settings")
-	bucketStates    = []byte("states") // consumers.StateKey -> sealed state
+	bucketStates    = []byte("states")   // consumers.StateKey -> sealed state
+	bucketCounters  = []byte("counters") // limits.KeyHash -> sealed state
 	keyFormat       = []byte("format")
 )
 
@@ -58,7 +59,7 @@ type DB struct {
 	stopped chan struct{}
 	closing sync.Once
 
-	states stateKeeper
+	states, counters stateKeeper
 }
 
 // change is something to write. Its apply is called when it is on disk, in the
@@ -81,6 +82,7 @@ func Open(path string, o Options) (*DB, error) {
 	db := &DB{
 		bolt: b, path: path, options: o,
 		work: make(chan *change, maxBatch), stop: make(chan struct{}), stopped: make(chan struct{}),
+		states: stateKeeper{bucket: bucketStates}, counters: stateKeeper{bucket: bucketCounters, most: maxCounters},
 	}
 	if err := guard(path, db.prepare); err != nil {
 		return nil, errors.Join(err, b.Close())
@@ -135,7 +137,7 @@ func (db *DB) prepare() error {
 		return err
 	}
 	return db.bolt.Update(func(tx *bbolt.Tx) error {
-		for _, name := range [][]byte{bucketMeta, bucketConsumers, bucketSettings, bucketStates} {
+		for _, name := range [][]byte{bucketMeta, bucketConsumers, bucketSettings, bucketStates, bucketCounters} {
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 				return err
 			}
@@ -158,8 +160,7 @@ func (db *DB) prepare() error {
 func (db *DB) Close() error {
 	db.closing.Do(func() { close(db.stop) })
 	<-db.stopped
-	err := db.states.final(db)
-	return errors.Join(err, db.bolt.Close())
+	return errors.Join(db.states.save(db, true), db.counters.save(db, true), db.bolt.Close())
 }
 
 // errClosed is what changes get from a database that is closed.
@@ -199,7 +200,7 @@ func (db *DB) writer() {
 		case c := <-db.work:
 			db.commit(db.gather(c))
 		case <-tick.C:
-			db.report(db.states.flush(db))
+			db.report(db.Flush())
 		case <-release.C:
 			db.report(db.release())
 		case <-db.stop:

@@ -21,13 +21,18 @@ import (
 
 // source is a database file as the suite opens and closes it.
 type source struct {
-	path string
-	db   *embedded.DB
+	path  string
+	db    *embedded.DB
+	table *limits.Table
 }
 
 func (s *source) Open(t *testing.T, r *consumers.Registry) consumers.Store {
 	s.db = open(t, s.path)
 	if err := s.db.Remember(r); err != nil {
+		t.Fatal(err)
+	}
+	s.table = limits.NewTable(limits.TableOptions{})
+	if err := s.db.RememberTable(s.table); err != nil {
 		t.Fatal(err)
 	}
 	store, err := s.db.Consumers(r, nil)
@@ -188,7 +193,7 @@ func TestQuotaSurvivesAnOrderlyStop(t *testing.T) {
 		for range 7 {
 			now := limits.At(time.Now())
 			g, _ := r.Resolve(now, "s")
-			if !g.Limiters[0].Take(now, 1).Allowed {
+			if !g.Limiters[0].Take(now, 1).Allowed || !ruleLimiter(t, s.table, now).Take(now, 1).Allowed {
 				t.Fatal("refused")
 			}
 			used++
@@ -196,6 +201,10 @@ func TestQuotaSurvivesAnOrderlyStop(t *testing.T) {
 		s.Close(t)
 		r = consumers.NewRegistry(consumers.RegistryOptions{})
 		s.Open(t, r)
+		now := limits.At(time.Now())
+		if got := ruleLimiter(t, s.table, now).Peek(now, 1).Remaining; got != quotaOfKilled-used {
+			t.Fatalf("after restart %d %d remain of the rule's, want %d", round, got, quotaOfKilled-used)
+		}
 		if got := remaining(t, r); got != 1000-used {
 			t.Fatalf("after restart %d %d remain, want %d", round, got, 1000-used)
 		}
@@ -294,7 +303,7 @@ func TestKillLosesASecondOfAQuota(t *testing.T) {
 		t.Skip("takes the seconds that it is about")
 	}
 	path := filepath.Join(t.TempDir(), "tollgate.db")
-	var before int64
+	var before [2]int64
 	for round := range 3 {
 		cmd := exec.Command(os.Args[0], "-test.run=^TestKillLosesASecondOfAQuota$", "-test.v")
 		cmd.Env = append(os.Environ(), "TOLLGATE_TEST_KILL_QUOTA="+path)
@@ -322,24 +331,26 @@ func TestKillLosesASecondOfAQuota(t *testing.T) {
 		}
 		cmd.Wait() // an error: it was killed
 		killed := told[len(told)-1]
-		used := before + int64(len(told))
-		kept := before
+		old := int64(0)
 		for _, at := range told {
 			if killed.Sub(at) > time.Second {
-				kept++
+				old++
 			}
 		}
 		s := &source{path: path}
 		r := consumers.NewRegistry(consumers.RegistryOptions{})
 		s.Open(t, r)
-		got := quotaOfKilled - remaining(t, r)
-		s.Close(t)
-		// One more may have been taken that it did not come to tell of.
-		if got < kept || got > used+1 {
-			t.Errorf("round %d: %d are used, want %d, which were a second old, to %d", round, got, kept, used+1)
+		now := limits.At(time.Now())
+		for i, left := range []int64{remaining(t, r), ruleLimiter(t, s.table, now).Peek(now, 1).Remaining} {
+			what, got := []string{"the consumer's", "the rule's"}[i], quotaOfKilled-left
+			// One more may have been taken that it did not come to tell of.
+			if least, most := before[i]+old, before[i]+int64(len(told))+1; got < least || got > most {
+				t.Errorf("round %d: %d are used of %s, want %d, which were a second old, to %d", round, got, what, least, most)
+			}
+			t.Logf("round %d: %d of %d used are kept of %s", round, got-before[i], len(told), what)
+			before[i] = got
 		}
-		t.Logf("round %d: %d of %d used, %d of them in the last second", round, got, used, used-kept)
-		before = got
+		s.Close(t)
 	}
 }
 
@@ -357,9 +368,19 @@ func useQuota(t *testing.T, path string) {
 	for range tick.C {
 		now := limits.At(time.Now())
 		g, _ := r.Resolve(now, "s")
-		if !g.Limiters[0].Take(now, 1).Allowed {
+		if !g.Limiters[0].Take(now, 1).Allowed || !ruleLimiter(t, s.table, now).Take(now, 1).Allowed {
 			t.Fatal("refused")
 		}
 		fmt.Println("took")
 	}
+}
+
+// ruleLimiter is the limiter of a rule that counts by the year.
+func ruleLimiter(t *testing.T, tab *limits.Table, now limits.Time) *limits.Limiter {
+	t.Helper()
+	spec, err := limits.Compile(limits.Limit{Kind: limits.FixedWindow, N: quotaOfKilled, Period: 365 * 24 * time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tab.LimiterString(now, "a rule's key", spec)
 }

@@ -12,12 +12,16 @@ import (
 	"github.com/tollgate-dev/tollgate/limits"
 )
 
-// stateKeeper writes what limiters must remember.
+// stateKeeper writes what limiters must remember into one bucket.
 type stateKeeper struct {
-	mu       sync.Mutex
-	registry *consumers.Registry
-	unsaved  map[consumers.StateKey]consumers.SavedState // could not be written yet
-	swept    []byte                                      // the last key that was looked at
+	bucket []byte
+	most   int // states that are kept; 0 for any number
+
+	mu      sync.Mutex
+	news    func(now limits.Time, last bool) []consumers.SavedState // nil while nobody has any
+	unsaved map[consumers.StateKey]consumers.SavedState             // could not be written yet
+	kept    int
+	swept   []byte // the last key that was looked at
 }
 
 // sweepEach is how many states are looked at with each flush, to forget those
@@ -27,12 +31,33 @@ const sweepEach = 200
 // Remember tells the registry what its limiters must remember, and from then on
 // writes down what they report. Call it once, before the first request.
 func (db *DB) Remember(r *consumers.Registry) error {
-	var states []consumers.SavedState
+	states, err := db.states.read(db)
+	if err != nil {
+		return err
+	}
+	r.Recall(states)
+	db.states.begin(func(now limits.Time, last bool) []consumers.SavedState {
+		if last {
+			return r.Final(now)
+		}
+		return r.Unsaved(now)
+	})
+	return nil
+}
+
+// Flush writes what limiters report now. It happens by itself too.
+func (db *DB) Flush() error {
+	return errors.Join(db.states.save(db, false), db.counters.save(db, false))
+}
+
+// read returns the states that still say something.
+func (k *stateKeeper) read(db *DB) (states []consumers.SavedState, err error) {
 	now := db.options.Clock.Now()
-	err := guard(db.path, func() error {
+	err = guard(db.path, func() error {
 		return db.bolt.View(func(tx *bbolt.Tx) error {
-			return tx.Bucket(bucketStates).ForEach(func(k, v []byte) error {
-				s, err := decodeState(k, v)
+			return tx.Bucket(k.bucket).ForEach(func(key, v []byte) error {
+				k.kept++
+				s, err := decodeState(key, v)
 				if err == nil && now < s.Until {
 					states = append(states, s)
 				}
@@ -41,36 +66,26 @@ func (db *DB) Remember(r *consumers.Registry) error {
 		})
 	})
 	if err != nil {
-		return fmt.Errorf("read the states in %s: %w", db.path, err)
+		return nil, fmt.Errorf("read the %s in %s: %w", k.bucket, db.path, err)
 	}
-	r.Recall(states)
-	db.states.mu.Lock()
-	defer db.states.mu.Unlock()
-	db.states.registry = r
-	return nil
+	return states, nil
 }
 
-// Flush writes what limiters report now. It happens by itself too.
-func (db *DB) Flush() error {
-	return db.states.flush(db)
-}
-
-func (k *stateKeeper) flush(db *DB) error {
-	return k.save(db, (*consumers.Registry).Unsaved)
-}
-
-func (k *stateKeeper) final(db *DB) error {
-	return k.save(db, (*consumers.Registry).Final)
-}
-
-func (k *stateKeeper) save(db *DB, news func(*consumers.Registry, limits.Time) []consumers.SavedState) error {
+func (k *stateKeeper) begin(news func(limits.Time, bool) []consumers.SavedState) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.registry == nil {
+	k.news = news
+}
+
+// save writes what there is, the last time all of it.
+func (k *stateKeeper) save(db *DB, last bool) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.news == nil {
 		return nil
 	}
 	now := db.options.Clock.Now()
-	for _, s := range news(k.registry, now) {
+	for _, s := range k.news(now, last) {
 		if k.unsaved == nil {
 			k.unsaved = map[consumers.StateKey]consumers.SavedState{}
 		}
@@ -79,15 +94,12 @@ func (k *stateKeeper) save(db *DB, news func(*consumers.Registry, limits.Time) [
 	if len(k.unsaved) == 0 {
 		return nil
 	}
+	kept := k.kept
 	err := guard(db.path, func() error {
 		return db.bolt.Update(func(tx *bbolt.Tx) error {
-			b := tx.Bucket(bucketStates)
-			for key, s := range k.unsaved {
-				v, err := encodeState(s)
-				if err != nil {
-					return err
-				}
-				if err := b.Put(key[:], v); err != nil {
+			b := tx.Bucket(k.bucket)
+			for _, s := range k.unsaved {
+				if err := k.put(b, s); err != nil {
 					return err
 				}
 			}
@@ -95,10 +107,26 @@ func (k *stateKeeper) save(db *DB, news func(*consumers.Registry, limits.Time) [
 		})
 	})
 	if err != nil {
-		return fmt.Errorf("write limiter states to %s: %w", db.path, err)
+		k.kept = kept
+		return fmt.Errorf("write the %s to %s: %w", k.bucket, db.path, err)
 	}
 	k.unsaved = nil
 	return nil
+}
+
+// put writes a state, unless it is one too many.
+func (k *stateKeeper) put(b *bbolt.Bucket, s consumers.SavedState) error {
+	if k.most > 0 && b.Get(s.Key[:]) == nil {
+		if k.kept >= k.most {
+			return nil
+		}
+		k.kept++
+	}
+	v, err := encodeState(s)
+	if err != nil {
+		return err
+	}
+	return b.Put(s.Key[:], v)
 }
 
 // sweep forgets outdated states, some at a time.
@@ -120,6 +148,7 @@ func (k *stateKeeper) sweep(b *bbolt.Bucket, now limits.Time) error {
 		if err := b.Delete(key); err != nil {
 			return err
 		}
+		k.kept--
 	}
 	return nil
 }

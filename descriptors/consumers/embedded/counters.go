@@ -1,0 +1,60 @@
+package embedded
+
+import (
+	"time"
+
+	"github.com/tollgate-dev/tollgate/descriptors/consumers"
+	"github.com/tollgate-dev/tollgate/limits"
+)
+
+// lasting is the period from which on a limit's use is kept over restarts. What
+// a shorter one forgets, a restart takes about as long to forget.
+const lasting = time.Minute
+
+// maxCounters bounds the counters in the file, which callers can make new keys
+// for. Beyond it the use of keys that are not there yet is not kept, until
+// others have lapsed.
+const maxCounters = 500_000
+
+// overlap is how far back a look-up may lie whose decision is not in the last
+// round.
+const overlap = 100 * time.Millisecond
+
+// RememberTable is Remember for the limiters of a table whose periods are a
+// minute or longer. Keys are in the file as hashes.
+func (db *DB) RememberTable(t *limits.Table) error {
+	states, err := db.counters.read(db)
+	if err != nil {
+		return err
+	}
+	recalled := make(map[limits.KeyHash]limits.Recalled, len(states))
+	for _, s := range states {
+		recalled[limits.KeyHash(s.Key)] = limits.Recalled{State: s.State, Until: s.Until}
+	}
+	t.Recall(recalled)
+	var since limits.Time // of the round before
+	db.counters.begin(func(now limits.Time, last bool) []consumers.SavedState {
+		from := since.Add(-overlap)
+		if last {
+			from = 0
+		}
+		since = now
+		return used(t, from, now)
+	})
+	return nil
+}
+
+// used returns what is to be kept of the limiters that were used since then.
+func used(t *limits.Table, since, now limits.Time) (states []consumers.SavedState) {
+	for key, l := range t.UsedSince(since) {
+		if o := l.Spec().Limit(); o.Kind != limits.Quota && o.Period < lasting {
+			continue
+		}
+		if lasts := l.Peek(now, 1).Reset; lasts > 0 {
+			states = append(states, consumers.SavedState{
+				Key: consumers.StateKey(limits.HashKey(key)), State: l.State(), Until: now.Add(lasts),
+			})
+		}
+	}
+	return states
+}
