@@ -22,7 +22,7 @@ import (
 var version = "devel"
 
 func main() {
-	os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
+	os.Exit(run(context.Background(), arguments(os.Args), os.Stdout, os.Stderr))
 }
 
 // Exit codes.
@@ -97,7 +97,7 @@ token in the request, takes from that token's limits, and answers: admit, 401,
 			return unknown(cmd, args[0])
 		},
 	}
-	root.AddCommand(newServe(), newCheck(), newDemo(), newEnvoy(),
+	root.AddCommand(newServe(), newRateLimit(), newCheck(), newDemo(), newEnvoy(),
 		newConsumer(), newToken(), newSettings(), newVersion())
 	return root
 }

@@ -19,7 +19,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"tollgate": main})
+	testscript.Main(m, map[string]func(){"tollgate": main, rateLimitName: main})
 }
 
 // TestScripts drives the binary as users do. A script has $GRPC and $HTTP, two
@@ -38,6 +38,8 @@ func TestScripts(t *testing.T) {
 					return err
 				}
 			}
+			_, port, _ := net.SplitHostPort(e.Getenv("HTTP"))
+			e.Setenv("HTTPPORT", port)
 			e.Setenv("TOLLGATE_SERVER", "http://"+e.Getenv("HTTP"))
 			return nil
 		},

@@ -74,6 +74,17 @@ func InRateLimitEnvironment(lookup Lookup) bool {
 	return false
 }
 
+// AsRateLimit makes an environment that of a deployment of envoyproxy/ratelimit,
+// also where it sets none of its variables and every default counts.
+func AsRateLimit(lookup Lookup) Lookup {
+	return func(name string) (string, bool) {
+		if value, ok := lookup(name); ok || name != "CONFIG_TYPE" {
+			return value, ok
+		}
+		return "FILE", true
+	}
+}
+
 // rateLimit reads the whole environment.
 func (e environment) rateLimit() {
 	c := &e.r.c

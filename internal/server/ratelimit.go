@@ -63,7 +63,7 @@ func (s *Server) apply(rules *descriptors.Rules) {
 	next := *s.current.Load()
 	loaded := *next.Loaded
 	loaded.Rules = rules
-	next.Loaded, next.at, next.lastErr, next.fetched = &loaded, time.Now(), nil, true
+	next.Loaded, next.at, next.lastErr, next.rejected, next.fetched = &loaded, time.Now(), nil, nil, true
 	s.loaded(next.at, nil)
 	s.putInForce(&next)
 	s.current.Store(&next)
@@ -77,7 +77,7 @@ func (s *Server) rejected(err error) {
 	s.change.Lock()
 	defer s.change.Unlock()
 	kept := *s.current.Load()
-	kept.lastErr = err
+	kept.lastErr, kept.rejected = err, err
 	s.loaded(kept.at, err)
 	s.current.Store(&kept)
 }

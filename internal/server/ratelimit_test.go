@@ -3,7 +3,9 @@ package server_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
+	"fmt"
 	"io"
 	"maps"
 	"net"
@@ -25,10 +27,12 @@ import (
 	rlsconfigv3 "github.com/envoyproxy/go-control-plane/ratelimit/config/ratelimit/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 
+	"github.com/tollgate-dev/tollgate/envoy/envoytest"
 	"github.com/tollgate-dev/tollgate/internal/server"
 )
 
@@ -265,10 +269,11 @@ type management struct {
 	server  *grpc.Server
 	served  sync.WaitGroup
 	refused chan string
+	options []grpc.ServerOption
 }
 
-func newManagement(t *testing.T) *management {
-	m := &management{t: t, address: filepath.Join(t.TempDir(), "xds.sock"), cache: cache.NewSnapshotCache(true, cache.IDHash{}, nil), refused: make(chan string, 100)}
+func newManagement(t *testing.T, options ...grpc.ServerOption) *management {
+	m := &management{t: t, options: options, address: filepath.Join(t.TempDir(), "xds.sock"), cache: cache.NewSnapshotCache(true, cache.IDHash{}, nil), refused: make(chan string, 100)}
 	t.Cleanup(m.stop)
 	return m
 }
@@ -279,7 +284,7 @@ func (m *management) start() {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	m.server = grpc.NewServer()
+	m.server = grpc.NewServer(m.options...)
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(m.server, serverv3.NewServer(context.Background(), m.cache, serverv3.CallbackFuncs{
 		StreamRequestFunc: func(_ int64, r *discoveryv3.DiscoveryRequest) error {
 			if d := r.GetErrorDetail(); d != nil && len(m.refused) < cap(m.refused) {
@@ -361,6 +366,12 @@ func TestInPlaceOfRateLimitWithXDS(t *testing.T) {
 	if got := p.ask("d", "k", "v").GetOverallCode(); got != rlsv3.RateLimitResponse_OVER_LIMIT {
 		t.Errorf("after bad rules: %v, want OVER_LIMIT as before", got)
 	}
+	// A reload of the rest does not make them good.
+	if err := p.Reload(); err != nil {
+		t.Errorf("Reload = %v", err)
+	}
+	await(t, p.HTTPAddr(), "/metrics", 200, "tollgate_config_last_reload_successful 0")
+	await(t, p.HTTPAddr(), "/v1/config", 200, "key is missing")
 
 	// The server goes; what was in force stays, also over a reload of the rest.
 	m.stop()
@@ -379,6 +390,43 @@ func TestInPlaceOfRateLimitWithXDS(t *testing.T) {
 		t.Errorf("after the raise: %v, want OK", got)
 	}
 	await(t, p.HTTPAddr(), "/metrics", 200, "tollgate_config_last_reload_successful 1")
+}
+
+// TestXDSOverTLS: both sides show certificates, and the server's name need not be
+// that of its address.
+func TestXDSOverTLS(t *testing.T) {
+	authority := envoytest.NewAuthority(t)
+	cert, key := authority.Issue(t, "management", "control.example")
+	own, ownKey := authority.Issue(t, "tollgate", "spiffe://mesh/tollgate")
+	pair, err := tls.LoadX509KeyPair(cert, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := newManagement(t, grpc.Creds(credentials.NewTLS(&tls.Config{
+		Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: authority.Client(t, "", "", "").RootCAs,
+	})))
+	m.publish("1", "k", 1)
+	m.start()
+	env := map[string]string{
+		"CONFIG_TYPE": "GRPC_XDS_SOTW", "CONFIG_GRPC_XDS_SERVER_URL": "unix:" + m.address, "CONFIG_GRPC_XDS_NODE_ID": "gateway",
+		"XDS_CLIENT_BACKOFF_INITIAL_INTERVAL": "10ms", "XDS_CLIENT_BACKOFF_MAX_INTERVAL": "50ms",
+		"CONFIG_GRPC_XDS_SERVER_USE_TLS": "true", "CONFIG_GRPC_XDS_CLIENT_TLS_CERT": own, "CONFIG_GRPC_XDS_CLIENT_TLS_KEY": ownKey,
+		"CONFIG_GRPC_XDS_SERVER_TLS_CACERT": authority.CA, "CONFIG_GRPC_XDS_SERVER_TLS_SAN": "control.example",
+	}
+	p := startInPlace(t, env)
+	await(t, p.HTTPAddr(), "/rlconfig", 200, "d.k: unit=HOUR requests_per_unit=1")
+
+	env["CONFIG_GRPC_XDS_SERVER_TLS_SAN"] = "another.example"
+	p = startInPlace(t, env)
+	envoytest.Eventually(t, func() error {
+		if log := p.log.String(); !strings.Contains(log, "another.example") {
+			return fmt.Errorf("log without a word about the server's name: %s", log)
+		}
+		return nil
+	})
+	if code, _ := get(t, p.HTTPAddr(), "/readyz"); code != 503 {
+		t.Errorf("/readyz = %d with rules from a server of another name, want 503", code)
+	}
 }
 
 func TestXDSMayBeReadyWithoutRules(t *testing.T) {

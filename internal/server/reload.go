@@ -38,7 +38,7 @@ func (s *Server) reload(actor string, loaded *config.Loaded, sources config.Sour
 	was := s.current.Load()
 	before := s.inForce(was)
 	next := *was
-	next.sources, next.lastErr = sources, nil
+	next.sources, next.lastErr = sources, was.rejected
 	if err == nil {
 		next.Loaded, next.at = loaded, time.Now()
 		if next.fetched {
@@ -46,7 +46,9 @@ func (s *Server) reload(actor string, loaded *config.Loaded, sources config.Sour
 		}
 		err = s.prepare(&next, was)
 	}
-	s.loaded(next.at, err)
+	if err != nil || next.rejected == nil {
+		s.loaded(next.at, err)
+	}
 	if err != nil {
 		kept := *was
 		kept.sources, kept.lastErr = sources, err

@@ -110,6 +110,7 @@ type current struct {
 	settings embedded.Settings // changed through the admin API
 	lastErr  error             // why the files as they are now are not in force
 	fetched  bool              // Rules came over xDS
+	rejected error             // why those that came last are not in force
 }
 
 // waits reports whether there are no rules to decide by yet.
