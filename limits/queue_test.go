@@ -505,6 +505,45 @@ func TestQueueManyWaiters(t *testing.T) {
 	})
 }
 
+// A timer that comes late hands out all the turns that have come meanwhile, and
+// pushes none of the later ones back.
+func TestQueueCatchesUpAfterALateTimer(t *testing.T) {
+	for _, kind := range []limits.Kind{limits.Pace, limits.Rate, limits.SmoothBursty} {
+		t.Run(string(kind), func(t *testing.T) {
+			inBubble(t, limits.QueueOptions{}, func(q *queueing) {
+				const interval = 200 * time.Microsecond // 5000/s
+				l := limits.New(compile(t, limits.Limit{Kind: kind, N: 5000, Period: time.Second, MaxWait: time.Minute}), q.clock.Now())
+				for l.Take(q.clock.Now(), 1).Allowed {
+				}
+				const waiters = 100
+				begin := q.clock.Now()
+				var mu sync.Mutex
+				var turns []time.Duration
+				for range waiters {
+					q.wg.Go(func() {
+						if d, err := l.Wait(q.Context(), q.queue, 1); err != nil || !d.Allowed {
+							t.Errorf("%+v, %v", d, err)
+						}
+						mu.Lock()
+						defer mu.Unlock()
+						turns = append(turns, q.clock.Now().Sub(begin))
+					})
+				}
+				synctest.Wait()
+				const late = 5 * time.Millisecond
+				limits.DelayTimer(q.queue, late)
+				q.wg.Wait()
+				for i, at := range turns {
+					turn := time.Duration(i+1) * interval
+					if want := max(turn, late+interval); at != want {
+						t.Fatalf("turn %d of %v was handed out at %v, want %v", i, turn, at, want)
+					}
+				}
+			})
+		})
+	}
+}
+
 func TestTableKeepsWhomRequestsWaitFor(t *testing.T) {
 	inBubble(t, limits.QueueOptions{}, func(q *queueing) {
 		tab := limits.NewTable(limits.TableOptions{Size: 10, Idle: time.Second})

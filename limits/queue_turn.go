@@ -22,7 +22,8 @@ const retryAfter = 100 * time.Microsecond
 
 // catchUp bounds how far back a turn counts when the timer was late. Without
 // it a bucket that holds little would lose, at every turn, what came in
-// meanwhile, and those who wait would get less than the rate.
+// meanwhile, and those who wait would get less than the rate. All turns that
+// have come in the meantime are handed out at once, each as of its own instant.
 const catchUp = 10 * time.Millisecond
 
 // takeTurn lets the first of ln take what it wants, if it can, as of its turn.
@@ -51,7 +52,8 @@ func (q *Queue) serveFirst(ln *line) {
 		PeekAll(now, w.claims)
 	} else if q.takeTurn(now, ln) {
 		q.end(w, -1)
-		q.timeFirst(now, ln)
+		q.timeFirst(w.taken, ln)
+		ln.due -= now.Sub(w.taken) // the next turn too counts from this one, not from when it was handed out
 		q.settle(ln)
 		return
 	}

@@ -48,7 +48,7 @@ func (s *source) Close(t *testing.T) {
 	}
 }
 
-func open(t *testing.T, path string) *embedded.DB {
+func open(t testing.TB, path string) *embedded.DB {
 	t.Helper()
 	db, err := embedded.Open(path, embedded.Options{
 		Clock:  limits.NewClock(),
