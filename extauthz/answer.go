@@ -119,8 +119,8 @@ func (a *answer) foreign(v *View, c *Place) bool {
 }
 
 func (a *answer) refuse(v *View, d *Verdict) {
-	a.status = d.Reason.Status()
-	switch a.status {
+	a.status = d.status()
+	switch d.Reason.Status() {
 	case 401:
 		a.code = codeUnauthenticated
 	case 403:
@@ -134,7 +134,7 @@ func (a *answer) refuse(v *View, d *Verdict) {
 		a.set = a.add(a.set, "www-authenticate", "Bearer")
 	case InvalidCredentials:
 		a.set = a.add(a.set, "www-authenticate", `Bearer error="invalid_token"`)
-	case RateLimited:
+	case RateLimited, UpstreamPressure:
 		if d.RetryAfter > 0 {
 			start := len(a.text)
 			a.text = strconv.AppendInt(a.text, d.RetryAfter, 10)

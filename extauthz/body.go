@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/tollgate-dev/tollgate/extauthz/upstreams"
 )
 
 // problemBase is what the types of all problems begin with (RFC 9457 section
@@ -40,7 +42,7 @@ func appendProblem(b []byte, d *Verdict) []byte {
 	b = append(b, `","title":"`...)
 	b = append(b, d.title()...)
 	b = append(b, `","status":`...)
-	b = strconv.AppendInt(b, int64(d.Reason.Status()), 10)
+	b = strconv.AppendInt(b, int64(d.status()), 10)
 	b = append(b, `,"detail":`...)
 	b = appendQuoted(b, func(b []byte) []byte { return appendDetail(b, d) })
 	if d.Limit != nil {
@@ -55,9 +57,9 @@ func appendApollo(b []byte, v *View, d *Verdict) []byte {
 	b = append(b, `{"timestamp":"`...)
 	b = d.At.Std().AppendFormat(b, "2006-01-02T15:04:05.000-07:00")
 	b = append(b, `","status":`...)
-	b = strconv.AppendInt(b, int64(d.Reason.Status()), 10)
+	b = strconv.AppendInt(b, int64(d.status()), 10)
 	b = append(b, `,"error":"`...)
-	b = append(b, http.StatusText(d.Reason.Status())...)
+	b = append(b, http.StatusText(d.status())...)
 	b = append(b, `","message":`...)
 	b = appendQuoted(b, func(b []byte) []byte { return appendDetail(b, d) })
 	b = append(b, `,"path":`...)
@@ -69,7 +71,7 @@ func appendApollo(b []byte, v *View, d *Verdict) []byte {
 // appendKeeper writes what the SDKs of Keeper Secrets Manager retry upon.
 func appendKeeper(b []byte, d *Verdict) []byte {
 	word := "access_denied"
-	if d.Reason == RateLimited {
+	if d.Reason == RateLimited || d.Reason == UpstreamPressure {
 		word = "throttled"
 	}
 	b = append(b, `{"error":"`...)
@@ -97,6 +99,9 @@ func (d *Verdict) title() string {
 	case ConsumerDisabled:
 		return "Consumer disabled"
 	}
+	if d.Reason == UpstreamPressure {
+		return "Upstream under pressure"
+	}
 	return "Rate limited"
 }
 
@@ -112,12 +117,19 @@ func appendDetail(b []byte, d *Verdict) []byte {
 		b = append(b, d.Consumer...)
 		return append(b, " is disabled."...)
 	}
-	b = append(b, "The limit "...)
-	b = append(b, d.Limit.Limit().Name...)
-	if d.RetryAfter == 0 {
+	switch {
+	case d.Limit == nil || d.why != "" && d.why != upstreams.Limited:
+		b = appendOutward(b, d)
+	case d.RetryAfter == 0:
+		b = append(b, "The limit "...)
+		b = append(b, d.Limit.Limit().Name...)
 		return append(b, " does not admit this request, however long it waits."...)
+	default:
+		b = append(b, "The limit "...)
+		b = append(b, d.Limit.Limit().Name...)
+		b = append(b, " is exhausted"...)
 	}
-	b = append(b, " is exhausted: try again in "...)
+	b = append(b, ": try again in "...)
 	b = strconv.AppendInt(b, d.RetryAfter, 10)
 	return append(b, " s."...)
 }

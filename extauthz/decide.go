@@ -28,7 +28,13 @@ func (s *Server) decide(ctx context.Context, p *plan, now limits.Time, v *View, 
 	if err != nil {
 		return err
 	}
-	d.Domain, d.Cost, d.Answer = r.domain, r.cost, r.answer
+	d.Domain, d.Cost, d.Answer, d.answered = r.domain, r.cost, r.answer, r.answered
+	if u, out, err := s.upstream(v, &r); out || err != nil {
+		if err != nil {
+			return err
+		}
+		return s.goOut(ctx, u, v, d)
+	}
 	d.Outcome = Admitted
 	grant := s.identify(v, d)
 	if !r.authenticate && d.Reason != "" {

@@ -47,6 +47,16 @@
 // the metadata as rate_limit, for a limit of Envoy's ratelimit filter to override
 // a rule with, where that knows its unit.
 //
+// # Requests that lead out
+//
+// A request goes to an upstream that throttles (package upstreams) where its
+// route says so, by the upstream's id or with * for that of the host; where that
+// is none, it passes. Without the extension the host decides alone, unless the
+// route names a mode or a domain: since a client chooses the host it sends, name
+// one on routes that lead in where upstreams are configured. Nobody is
+// authenticated on the way out, nothing is stripped but x-tollgate-*, and the
+// policy's mode does not matter.
+//
 // A Server in one line:
 //
 //	authv3.RegisterAuthorizationServer(g, extauthz.New(extauthz.Options{Registry: r, Book: b, Queue: q, Clock: c}, policy))

@@ -76,6 +76,9 @@ func (d *Verdict) appendMetadata(b []byte) []byte {
 	if d.Token != "" {
 		b = appendValue(b, "token", d.Token)
 	}
+	if d.Upstream != "" {
+		b = appendValue(b, "upstream", d.Upstream)
+	}
 	if d.Limit != nil {
 		b = appendValue(b, "limit", d.Limit.Limit().Name)
 	}

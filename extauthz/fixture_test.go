@@ -11,6 +11,7 @@ import (
 	"github.com/tollgate-dev/tollgate/descriptors"
 	"github.com/tollgate-dev/tollgate/descriptors/consumers"
 	"github.com/tollgate-dev/tollgate/extauthz"
+	"github.com/tollgate-dev/tollgate/extauthz/upstreams"
 	"github.com/tollgate-dev/tollgate/limits"
 )
 
@@ -23,11 +24,12 @@ var bearer = extauthz.Place{Header: "authorization", Scheme: "Bearer"}
 // in bytes whatever the server is asked.
 type fixture struct {
 	*extauthz.Server
-	tb       testing.TB
-	registry *consumers.Registry
-	book     *descriptors.Book
-	seen     *recorder
-	twin     *fixture
+	tb        testing.TB
+	registry  *consumers.Registry
+	upstreams *upstreams.Registry
+	book      *descriptors.Book
+	seen      *recorder
+	twin      *fixture
 }
 
 type setup struct {
@@ -37,6 +39,7 @@ type setup struct {
 	queue     *limits.Queue
 	clock     *limits.Clock // nil: a new one
 	random    func() float64
+	upstreams []*upstreams.Config
 
 	unobserved bool
 }
@@ -79,10 +82,14 @@ func newServer(t testing.TB, s setup) *fixture {
 	if s.random == nil {
 		s.random = func() float64 { return 0 }
 	}
-	o := extauthz.Options{Registry: f.registry, Book: f.book, Queue: s.queue, Clock: s.clock, Observer: f.seen, Random: s.random}
+	out := upstreams.New(upstreams.Options{Clock: s.clock})
+	out.Configure(s.upstreams)
+	t.Cleanup(func() { _ = out.Close() })
+	o := extauthz.Options{Upstreams: out, Registry: f.registry, Book: f.book, Queue: s.queue, Clock: s.clock, Observer: f.seen, Random: s.random}
 	if s.unobserved {
 		o.Observer = nil
 	}
+	f.upstreams = out
 	f.Server = extauthz.New(o, &s.policy)
 	return f
 }

@@ -73,6 +73,9 @@ func (d *Verdict) metadata() *structpb.Struct {
 	if d.Token != "" {
 		fields["token"] = structpb.NewStringValue(validText(d.Token))
 	}
+	if d.Upstream != "" {
+		fields["upstream"] = structpb.NewStringValue(validText(d.Upstream))
+	}
 	if d.Limit != nil {
 		fields["limit"] = structpb.NewStringValue(validText(d.Limit.Limit().Name))
 	}

@@ -26,6 +26,9 @@ type route struct {
 	domain       string
 	cost         int64
 	answer       AnswerStyle
+	answered     bool   // the route names the style
+	comesIn      bool   // it names a mode or a domain
+	upstream     string // an upstream's id, * for that of the host, or empty
 }
 
 // route reads the context extensions; the error names the one that is wrong.
@@ -37,13 +40,18 @@ func (p *plan) route(v *View) (route, error) {
 		var want string
 		switch v.Context[i].Name {
 		case "mode":
+			r.comesIn = true
 			ok, want = r.setMode(value), "authenticate, limit or both"
 		case "cost":
 			ok, want = r.setCost(value), "a whole number from 0 to 1000000000"
 		case "answer":
+			r.answered = true
 			ok, want = r.setAnswer(value), "problem, apollo or keeper"
 		case "domain":
+			r.comesIn = true
 			r.domain, ok, want = value, value != "", "a name"
+		case "upstream":
+			r.upstream, ok, want = value, value != "", "an upstream's id, or * for that of the host"
 		default:
 			continue
 		}

@@ -9,18 +9,20 @@ import (
 
 	"github.com/tollgate-dev/tollgate/descriptors"
 	"github.com/tollgate-dev/tollgate/descriptors/consumers"
+	"github.com/tollgate-dev/tollgate/extauthz/upstreams"
 	"github.com/tollgate-dev/tollgate/limits"
 )
 
 // Options are what a Server decides with.
 type Options struct {
-	Registry *consumers.Registry // required
-	Book     *descriptors.Book   // required
-	Clock    *limits.Clock       // required
-	Queue    *limits.Queue       // holds requests; nil: none is held, whatever its limits say
-	Observer Observer            // nil: nobody is told
-	Traced   bool                // tell the Observer the trace of each request, not only of refused ones
-	Random   func() float64      // draws from [0,1) for Retry-After, from many goroutines; nil: math/rand/v2
+	Registry  *consumers.Registry // required
+	Book      *descriptors.Book   // required
+	Upstreams *upstreams.Registry // where requests may lead out to; nil: nowhere
+	Clock     *limits.Clock       // required
+	Queue     *limits.Queue       // holds requests; nil: none is held, whatever its limits say
+	Observer  Observer            // nil: nobody is told
+	Traced    bool                // tell the Observer the trace of each request, not only of refused ones
+	Random    func() float64      // draws from [0,1) for Retry-After, from many goroutines; nil: math/rand/v2
 }
 
 // Server answers Envoy's authorization calls. It implements
@@ -28,13 +30,14 @@ type Options struct {
 type Server struct {
 	authv3.UnimplementedAuthorizationServer
 
-	registry *consumers.Registry
-	book     *descriptors.Book
-	clock    *limits.Clock
-	queue    *limits.Queue
-	observer Observer
-	traced   bool
-	random   func() float64
+	registry  *consumers.Registry
+	book      *descriptors.Book
+	upstreams *upstreams.Registry
+	clock     *limits.Clock
+	queue     *limits.Queue
+	observer  Observer
+	traced    bool
+	random    func() float64
 
 	plan  atomic.Pointer[plan]
 	works sync.Pool // of *work
@@ -42,7 +45,7 @@ type Server struct {
 
 // New returns a Server that decides by the given policy.
 func New(o Options, p *Policy) *Server {
-	s := &Server{registry: o.Registry, book: o.Book, clock: o.Clock, queue: o.Queue, observer: o.Observer, traced: o.Traced, random: o.Random}
+	s := &Server{registry: o.Registry, book: o.Book, upstreams: o.Upstreams, clock: o.Clock, queue: o.Queue, observer: o.Observer, traced: o.Traced, random: o.Random}
 	if s.random == nil {
 		s.random = rand.Float64
 	}

@@ -2,9 +2,11 @@ package extauthz
 
 import (
 	"math"
+	"net/http"
 	"time"
 
 	"github.com/tollgate-dev/tollgate/descriptors"
+	"github.com/tollgate-dev/tollgate/extauthz/upstreams"
 	"github.com/tollgate-dev/tollgate/limits"
 )
 
@@ -18,6 +20,7 @@ const (
 	InvalidCredentials Reason = "invalid-credentials"
 	ConsumerDisabled   Reason = "consumer-disabled"
 	RateLimited        Reason = "rate-limited"
+	UpstreamPressure   Reason = "upstream-pressure"
 )
 
 // Status returns the HTTP status that goes with a reason, 0 for none.
@@ -27,7 +30,7 @@ func (r Reason) Status() int {
 		return 401
 	case ConsumerDisabled:
 		return 403
-	case RateLimited:
+	case RateLimited, UpstreamPressure:
 		return 429
 	}
 	return 0
@@ -43,6 +46,7 @@ type Verdict struct {
 	Token      string // id, empty for a consumer without one
 	Labels     map[string]string
 	Domain     string
+	Upstream   string       // id of the one that the request leads out to, or empty
 	Rule       string       // label of the rule that decided, or empty
 	Limit      *limits.Spec // the limit that decided, or nil
 	Own        *limits.Spec // the caller's first limit where this request was not limited, for Envoy's ratelimit filter to bring along
@@ -54,16 +58,19 @@ type Verdict struct {
 
 	Headers Headers
 	Answer  AnswerStyle
+	Status  int  // of a refusal by a limit; 0: the reason's
 	GRPC    bool // the client speaks gRPC
 	Strip   bool // take the credentials off an admitted request
 
 	// Claims are the limits that were asked, those of shadows included.
 	Claims []limits.Claim
 
-	plan    *plan
-	entries []descriptors.Entry
-	matches []match
-	claimed []int // for each claim the index of its match, or -1 for the consumer's own
+	plan     *plan
+	answered bool             // the route names Answer
+	why      upstreams.Reason // of a refusal on the way out
+	entries  []descriptors.Entry
+	matches  []match
+	claimed  []int // for each claim the index of its match, or -1 for the consumer's own
 }
 
 // match is a rule and the descriptor that it matched, as a span of entries.
@@ -86,6 +93,14 @@ func (d *Verdict) Allowed() bool { return d.Reason == "" }
 // refuse settles on a refusal that no limit is the cause of.
 func (d *Verdict) refuse(o Outcome, r Reason) {
 	d.Outcome, d.Reason = o, r
+}
+
+// status returns the HTTP status of a refusal.
+func (d *Verdict) status() int {
+	if d.Status != 0 && d.Reason.Status() == http.StatusTooManyRequests {
+		return d.Status
+	}
+	return d.Reason.Status()
 }
 
 // shows reports whether clients may see a claim in the rate-limit headers.

@@ -202,8 +202,9 @@ func (u *Upstream) comeBack(now limits.Time, wait time.Duration) time.Duration {
 	}
 	wait = u.told.Sub(now)
 	u.told = u.told.Add(u.config.Load().interval(&u.share))
+	more := time.Duration(u.spread * float64(min(wait/4, time.Minute)))
 	_, u.spread = math.Modf(u.spread + golden)
-	return wait + time.Duration(u.spread*float64(min(wait/4, time.Minute)))
+	return wait + more
 }
 
 // serve lets pass whose turn has come, and refuses who has waited too long.

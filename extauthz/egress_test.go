@@ -1,0 +1,115 @@
+package extauthz_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/tollgate-dev/tollgate/extauthz"
+	"github.com/tollgate-dev/tollgate/extauthz/upstreams"
+	"github.com/tollgate-dev/tollgate/limits"
+)
+
+func keeper() *upstreams.Config {
+	return &upstreams.Config{
+		ID: "keeper", Hosts: []string{"*.keepersecurity.com"},
+		Limits:  []upstreams.Limit{{Limit: limits.Limit{Kind: limits.Window, N: 2, Period: time.Hour}}},
+		Signals: []upstreams.Signal{{Status: 403, Body: "throttled"}},
+	}
+}
+
+func to(v extauthz.View, host string, context ...extauthz.Field) *extauthz.View {
+	v.Method, v.Path, v.Host, v.Context = "POST", "/api", host, context
+	return &v
+}
+
+// Which requests lead out, and are not authenticated.
+func TestWhichRequestsLeadOut(t *testing.T) {
+	f := newFixture(t, setup{upstreams: []*upstreams.Config{keeper()}, policy: extauthz.Policy{Credentials: []extauthz.Place{bearer}, Strip: true}})
+	field := func(name, value string) extauthz.Field { return extauthz.Field{Name: name, Value: value} }
+	for _, c := range []struct {
+		name string
+		view *extauthz.View
+		want string // the upstream, or the reason
+	}{
+		{"by host", to(extauthz.View{}, "eu.keepersecurity.com"), "keeper"},
+		{"by host, spelled otherwise", to(extauthz.View{}, "EU.KeeperSecurity.com.:443"), "keeper"},
+		{"another host comes in", to(extauthz.View{}, "keepersecurity.com.evil.example"), "missing-credentials"},
+		{"the domain itself is not below it", to(extauthz.View{}, "keepersecurity.com"), "missing-credentials"},
+		{"a mode says that it comes in", to(extauthz.View{}, "eu.keepersecurity.com", field("mode", "both")), "missing-credentials"},
+		{"a domain says so", to(extauthz.View{}, "eu.keepersecurity.com", field("domain", "mesh")), "missing-credentials"},
+		{"by route", to(extauthz.View{}, "alias.example", field("upstream", "keeper")), "limited"},
+		{"by route and host", to(extauthz.View{}, "eu.keepersecurity.com", field("upstream", "*"), field("mode", "both")), "limited"},
+		{"by route to none", to(extauthz.View{}, "other.example", field("upstream", "*")), ""},
+	} {
+		d := f.decide(t, f.now(), c.view)
+		got := string(d.Reason)
+		switch {
+		case d.Upstream != "" && d.Reason == "":
+			got = d.Upstream
+		case d.Reason == extauthz.RateLimited:
+			got = "limited"
+		}
+		if got != c.want {
+			t.Errorf("%s: decided %q, want %q", c.name, got, c.want)
+		}
+	}
+}
+
+// The credential is the upstream's and stays; what only Tollgate sets does not.
+func TestOutwardRequestKeepsItsCredential(t *testing.T) {
+	f := newFixture(t, setup{upstreams: []*upstreams.Config{keeper()}, policy: extauthz.Policy{Credentials: []extauthz.Place{bearer}, Strip: true}})
+	req := request("/", map[string]string{"authorization": "Bearer theirs", "x-tollgate-class": "webhook"})
+	req.Attributes.Request.Http.Host = "eu.keepersecurity.com"
+	ok := f.check(t, req).GetOkResponse()
+	if diff := cmp.Diff([]string{"x-tollgate-class"}, ok.GetHeadersToRemove()); diff != "" {
+		t.Errorf("headers removed (-want +got):\n%s", diff)
+	}
+	if len(ok.GetHeaders())+len(ok.GetResponseHeadersToAdd()) > 0 {
+		t.Errorf("answer = %v, want no headers set", ok)
+	}
+}
+
+// What a caller is told while its upstream is paused, in each of the styles.
+func TestAnswersUnderPressure(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		answer  upstreams.Answering
+		context []string
+		status  int
+		body    string
+	}{
+		{"problem", upstreams.Answering{}, nil, 429, `{"type":"https://github.com/tollgate-dev/tollgate/problems/upstream-pressure","title":"Upstream under pressure","status":429,"detail":"The upstream keeper asked for a pause: try again in 10 s.","retry_after":10}`},
+		{"keeper", upstreams.Answering{Style: "keeper"}, nil, 429, `{"error":"throttled","message":"The upstream keeper asked for a pause: try again in 10 s.","retry_after":10}`},
+		{"keeper as 403", upstreams.Answering{Style: "keeper", Status: 403}, nil, 403, `{"error":"throttled","message":"The upstream keeper asked for a pause: try again in 10 s.","retry_after":10}`},
+		{"the route decides", upstreams.Answering{Style: "keeper"}, []string{"answer", "problem", "upstream", "keeper"}, 429, `{"type":"https://github.com/tollgate-dev/tollgate/problems/upstream-pressure"`},
+	} {
+		k := keeper()
+		k.Answer = c.answer
+		f := newFixture(t, setup{upstreams: []*upstreams.Config{k}, policy: extauthz.Policy{Mode: extauthz.Off}})
+		for _, f := range []*fixture{f, f.twin} {
+			f.upstreams.ByID("keeper").Observe(f.now(), upstreams.Answer{Status: 403, Body: []byte(`{"error":"throttled"}`)})
+		}
+		req := request("/", nil)
+		req.Attributes.Request.Http.Host = "eu.keepersecurity.com"
+		r := f.check(t, withContext(req, c.context...))
+		denied := r.GetDeniedResponse()
+		headers := headersOf(denied.GetHeaders())
+		if got := int(denied.GetStatus().GetCode()); got != c.status {
+			t.Errorf("%s: status = %d, want %d", c.name, got, c.status)
+		}
+		if headers["retry-after"] != "10" || headers["x-tollgate-reason"] != "upstream-pressure" {
+			t.Errorf("%s: headers = %v, want retry-after 10 and the reason", c.name, headers)
+		}
+		if !strings.HasPrefix(denied.GetBody(), c.body) {
+			t.Errorf("%s: body = %s, want %s", c.name, denied.GetBody(), c.body)
+		}
+		if got := r.GetDynamicMetadata().GetFields()["upstream"].GetStringValue(); got != "keeper" {
+			t.Errorf("%s: metadata upstream = %q, want keeper", c.name, got)
+		}
+	}
+}
+
+func (f *fixture) now() limits.Time { return limits.At(time.Now()) }
