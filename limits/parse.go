@@ -49,6 +49,9 @@ func ParseQuota(s string) (n int64, c Calendar, err error) {
 	return n, c, nil
 }
 
+// FormatQuota writes what [ParseQuota] reads.
+func FormatQuota(n int64, c Calendar) string { return strconv.FormatInt(n, 10) + "/" + string(c) }
+
 func parseCount(s string) (int64, error) {
 	for _, c := range s {
 		if c < '0' || c > '9' {

@@ -47,8 +47,8 @@ func (l Limit) compile(w limits.WarmUp) (*limits.Spec, error) {
 	return limits.Compile(l.Limit)
 }
 
-// location reads a time zone's name.
-func location(name string) (*time.Location, error) {
+// Location reads a time zone's name.
+func Location(name string) (*time.Location, error) {
 	if name == "" || name == "UTC" {
 		return nil, nil
 	}

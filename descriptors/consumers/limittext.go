@@ -110,7 +110,7 @@ func (t *limitText) limit(report problem) Limit {
 	l.Shadow = choice(bad, "mode", t.Mode, "enforce", "shadow") == "shadow"
 	l.OnError = limits.OnError(choice(bad, "on_error", t.OnError, "local", "allow", "deny"))
 	l.MaxWait = duration(bad, "max_wait", t.MaxWait)
-	loc, err := location(t.Timezone)
+	loc, err := Location(t.Timezone)
 	if err != nil {
 		bad("timezone", "%q: want a name such as UTC or Europe/Berlin", t.Timezone)
 	}

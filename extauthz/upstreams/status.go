@@ -1,6 +1,7 @@
 package upstreams
 
 import (
+	"math"
 	"time"
 
 	"github.com/tollgate-dev/tollgate/limits"
@@ -46,6 +47,14 @@ type LimitStatus struct {
 	Working       int64
 	WorkingPeriod time.Duration
 	Remaining     int64
+}
+
+// Per returns how many requests of the working limit fall into a period, rounded.
+func (l *LimitStatus) Per(period time.Duration) int64 {
+	if l.Kind == limits.Quota || l.WorkingPeriod <= 0 || l.Kind != limits.Rate && l.Kind != limits.Pace {
+		return l.Working
+	}
+	return int64(math.Round(float64(l.Working) * float64(period) / float64(l.WorkingPeriod)))
 }
 
 // BudgetStatus is a budget in its current period.
@@ -94,6 +103,7 @@ const (
 type Event struct {
 	At     limits.Time
 	Kind   Kind
+	Was    State // of StateChanged
 	Alert  Alert // of BudgetReached
 	Status Status
 }

@@ -251,8 +251,9 @@ func (u *Upstream) shift(step time.Duration, now limits.Time) {
 func (u *Upstream) unlock(now limits.Time) {
 	u.arm(now)
 	if st := u.state(now); st != u.shown {
+		was := u.shown
 		u.shown, u.since = st, now
-		u.events = append(u.events, Event{At: now, Kind: StateChanged, Status: u.status(now)})
+		u.events = append(u.events, Event{At: now, Kind: StateChanged, Was: was, Status: u.status(now)})
 	}
 	events := u.events
 	u.events = nil

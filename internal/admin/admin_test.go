@@ -15,6 +15,7 @@ import (
 
 	"github.com/tollgate-dev/tollgate/descriptors/consumers"
 	"github.com/tollgate-dev/tollgate/descriptors/consumers/embedded"
+	"github.com/tollgate-dev/tollgate/extauthz/upstreams"
 	"github.com/tollgate-dev/tollgate/internal/admin"
 	"github.com/tollgate-dev/tollgate/internal/config"
 	"github.com/tollgate-dev/tollgate/internal/events"
@@ -24,19 +25,26 @@ import (
 
 // fixture is an API over an embedded store.
 type fixture struct {
-	api      *admin.API
-	log      *bytes.Buffer
-	registry *consumers.Registry
-	clock    *limits.Clock
-	token    config.TokenHash
-	events   *events.Log
-	audit    bytes.Buffer
+	api       *admin.API
+	log       *bytes.Buffer
+	registry  *consumers.Registry
+	upstreams *upstreams.Registry
+	clock     *limits.Clock
+	token     config.TokenHash
+	events    *events.Log
+	audit     bytes.Buffer
 }
 
 func newFixture(t *testing.T) *fixture {
 	t.Helper()
 	f := &fixture{log: new(bytes.Buffer), clock: limits.NewClock(), events: events.NewLog(events.Options{})}
 	f.events.SendTo(&f.audit)
+	f.upstreams = upstreams.New(upstreams.Options{Clock: f.clock})
+	f.upstreams.Configure([]*upstreams.Config{{
+		ID: "keeper", Signals: []upstreams.Signal{{Status: 429}}, Budget: &upstreams.Budget{Periods: []upstreams.Period{{Calls: 100, Calendar: limits.Month}}},
+		Limits: []upstreams.Limit{{Limit: limits.Limit{Kind: limits.Window, N: 100, Period: 10 * time.Second}, Margin: 0.1}, {Limit: limits.Limit{Kind: limits.Quota, N: 5, Calendar: limits.Day}}},
+	}})
+	t.Cleanup(func() { _ = f.upstreams.Close() })
 	f.registry = consumers.NewRegistry(consumers.RegistryOptions{})
 	db, err := embedded.Open(t.TempDir()+"/tollgate.db", embedded.Options{Clock: f.clock})
 	if err != nil {
@@ -53,7 +61,7 @@ func newFixture(t *testing.T) *fixture {
 	}
 	mode, limit := "enforce", "20/s"
 	f.api = admin.New(admin.Options{
-		Store: store, Registry: f.registry, Clock: f.clock, Top: telemetry.NewTop(10),
+		Store: store, Registry: f.registry, Upstreams: f.upstreams, Clock: f.clock, Top: telemetry.NewTop(10),
 		Log:        slog.New(slog.NewJSONHandler(f.log, nil)),
 		Events:     f.events,
 		AdminToken: func() config.TokenHash { return f.token },

@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/tollgate-dev/tollgate/descriptors/consumers"
+	"github.com/tollgate-dev/tollgate/extauthz/upstreams"
 	"github.com/tollgate-dev/tollgate/internal/config"
 	"github.com/tollgate-dev/tollgate/internal/events"
 	"github.com/tollgate-dev/tollgate/internal/telemetry"
@@ -17,12 +18,13 @@ import (
 
 // Options are what the API speaks for. Nothing of it may be nil.
 type Options struct {
-	Store    consumers.Store
-	Registry *consumers.Registry
-	Clock    *limits.Clock
-	Top      *telemetry.Top
-	Events   *events.Log // told of every change
-	Log      *slog.Logger
+	Store     consumers.Store
+	Registry  *consumers.Registry
+	Upstreams *upstreams.Registry
+	Clock     *limits.Clock
+	Top       *telemetry.Top
+	Events    *events.Log // told of every change
+	Log       *slog.Logger
 
 	AdminToken  func() config.TokenHash // zero: none is configured
 	Config      func() Config
@@ -61,6 +63,7 @@ func (a *API) routes() map[string]methods {
 		"/v1/settings":                             {"GET": a.showSettings, "PUT": a.putSettings},
 		"/v1/refresh":                              {"POST": a.refresh},
 		"/v1/upstreams":                            {"GET": a.listUpstreams},
+		"/v1/upstreams/{id}/pressure":              {"DELETE": a.endPressure},
 		"/v1/top":                                  {"GET": a.top},
 		"/v1/config":                               {"GET": a.config},
 		"/v1/events":                               {"GET": a.followEvents},

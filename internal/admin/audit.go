@@ -20,6 +20,7 @@ const (
 	resetUsage     = "usage.reset"
 	setSettings    = "settings.set"
 	refreshSource  = "source.refresh"
+	endPressure    = "upstream.reset"
 )
 
 // audit tells of a change that was made. before and after hold no secret: of

@@ -48,11 +48,6 @@ func (a *API) refresh(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// listUpstreams answers for a configuration that can have none yet.
-func (a *API) listUpstreams(w http.ResponseWriter, _ *http.Request) error {
-	return answer(w, http.StatusOK, map[string][]string{"upstreams": {}})
-}
-
 func (a *API) top(w http.ResponseWriter, r *http.Request) error {
 	n, err := count(r, "n", 20, maxTop)
 	if err != nil {

@@ -9,19 +9,21 @@ import (
 	"github.com/tollgate-dev/tollgate/envoy/ratelimit"
 	"github.com/tollgate-dev/tollgate/envoy/ratelimit/xds"
 	"github.com/tollgate-dev/tollgate/extauthz"
+	"github.com/tollgate-dev/tollgate/extauthz/upstreams"
 	"github.com/tollgate-dev/tollgate/limits"
 )
 
 // Config is tollgate.yaml. It is immutable once loaded. The comments name the
 // keys; what a key is when absent is written in [Default].
 type Config struct {
-	Listen    Listen          // listen
-	Admin     Admin           // admin
-	Policy    extauthz.Policy // credentials, strip_credentials, anonymous, limits.mode, limits.headers, authz
-	Consumers Consumers       // consumers
-	Limits    Limits          // limits
-	Rules     Rules           // rules
-	Telemetry Telemetry       // telemetry
+	Listen    Listen              // listen
+	Admin     Admin               // admin
+	Policy    extauthz.Policy     // credentials, strip_credentials, anonymous, limits.mode, limits.headers, authz
+	Consumers Consumers           // consumers
+	Limits    Limits              // limits
+	Rules     Rules               // rules
+	Upstreams []*upstreams.Config // upstreams
+	Telemetry Telemetry           // telemetry
 
 	// RateLimit is what the environment of a deployment of envoyproxy/ratelimit
 	// says of the answers, beside Policy and Rules; the file has no keys for it.

@@ -2,7 +2,6 @@ package config
 
 import (
 	"github.com/tollgate-dev/tollgate/descriptors/yamlfile"
-	"github.com/tollgate-dev/tollgate/limits"
 )
 
 // What this file reads is part of the format but not of this build: it is
@@ -38,43 +37,4 @@ func cluster(n yamlfile.Node) {
 	if !redis.Null() {
 		notYet(redis, "cluster")
 	}
-}
-
-func upstreams(n yamlfile.Node) {
-	for _, e := range n.List() {
-		each(e, map[string]func(yamlfile.Node){
-			"id":     text,
-			"preset": text,
-			"match":  func(n yamlfile.Node) { each(n, map[string]func(yamlfile.Node){"host": text}) },
-			"limits": func(n yamlfile.Node) {
-				for _, e := range n.List() {
-					each(e, map[string]func(yamlfile.Node){
-						"rate": text, "window": text, "quota": text, "pace": text, "idle_reset": text, "name": text,
-						"margin": text, "timezone": text,
-						"burst":    func(n yamlfile.Node) { n.Int(1, limits.MaxN) },
-						"max_wait": func(n yamlfile.Node) { n.Duration() },
-					})
-				}
-			},
-			"pressure": pressure,
-		})
-		notYet(e, "upstreams")
-	}
-}
-
-func pressure(n yamlfile.Node) {
-	each(n, map[string]func(yamlfile.Node){
-		"signals": func(n yamlfile.Node) {
-			for _, e := range n.List() {
-				each(e, map[string]func(yamlfile.Node){
-					"status": func(n yamlfile.Node) { n.Int(100, 599) },
-					"body":   text,
-					"header": text,
-				})
-			}
-		},
-		"initial": func(n yamlfile.Node) { n.Duration() },
-		"factor":  text,
-		"max":     func(n yamlfile.Node) { n.Duration() },
-	})
 }

@@ -37,6 +37,9 @@ type Loaded struct {
 // of the embedded store are not in it.
 func (l *Loaded) MaxWait() time.Duration {
 	longest := l.Rules.MaxWait()
+	for _, u := range l.Config.Upstreams {
+		longest = max(longest, u.Longest())
+	}
 	wait := func(ls consumers.Limits) {
 		for _, limit := range ls {
 			longest = max(longest, limit.MaxWait)

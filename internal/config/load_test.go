@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tollgate-dev/tollgate/extauthz"
+	"github.com/tollgate-dev/tollgate/extauthz/upstreams"
 	"github.com/tollgate-dev/tollgate/internal/config"
 	"github.com/tollgate-dev/tollgate/limits"
 )
@@ -80,7 +81,24 @@ authz:
     - [{key: tenant, from: "header:X-Tenant"}, {key: m, from: "metadata:ns.a:k"}]
 rules: {files: [rules.yaml], count_refused: true}
 cluster: {}
-upstreams: []
+upstreams:
+  - preset: keeper
+  - id: own
+    match: {host: [API.Example.com, "*.b.example"]}
+    limits: [{window: 200/10s, max_wait: 30s, margin: 10%}, {quota: 50000/month, timezone: Europe/Berlin}]
+    pressure: {signals: [{status: 429}, {status: 403, body: throttled}, {status: 503, header: Retry-After}], initial: 10s, factor: 1.5, max: 15m, cap: 1h, ramp: 2s, probe: 3s}
+    answer: {style: apollo, status: 403}
+    caller: "header:X-Store"
+    queue: 7
+    budget:
+      calls: [1000/day, 20000/month]
+      timezone: Europe/Berlin
+      alerts: [90%, 0.5]
+      stop: false
+      class: "header:x-class"
+      classes: [{name: webhook, reserve: 10%}, {name: periodic}]
+      attribute: "context:store"
+      price: 0.002
 telemetry: {traces: none, top_consumers: 3, audit: audit.log, log: {level: debug, format: text, refusals_every: 1s}}
 `
 
@@ -115,9 +133,10 @@ func TestEveryKey(t *testing.T) {
 			Cache:   limits.TableOptions{Size: 5, Idle: time.Minute},
 		},
 		Rules:     config.Rules{Files: []string{dir + "/rules.yaml"}, CountRefused: true},
+		Upstreams: []*upstreams.Config{c.Upstreams[0], ownUpstream(t)}, // the first is TestPresets'
 		Telemetry: config.Telemetry{TopConsumers: 3, LogLevel: slog.LevelDebug, LogFormat: "text", Audit: dir + "/audit.log", RefusalsEvery: time.Second},
 	}
-	if diff := cmp.Diff(want, *c); diff != "" {
+	if diff := cmp.Diff(want, *c, cmp.Comparer(sameZone)); diff != "" {
 		t.Errorf("Config (-want +got):\n%s", diff)
 	}
 	if !c.Limits.Default.Unlimited() {

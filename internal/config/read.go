@@ -50,7 +50,7 @@ func (r *reader) read(n yamlfile.Node) {
 		"authz":             r.authz,
 		"rules":             r.rules,
 		"cluster":           cluster,
-		"upstreams":         upstreams,
+		"upstreams":         r.upstreams,
 		"telemetry":         r.telemetry,
 	})
 }

@@ -43,6 +43,7 @@ func (s *Server) everything() *http.ServeMux {
 	mux.Handle("/v1/", admin.New(admin.Options{
 		Store:       s.store,
 		Registry:    s.registry,
+		Upstreams:   s.upstreams,
 		Clock:       s.clock,
 		Top:         s.top,
 		Events:      s.events,

@@ -23,7 +23,6 @@ import (
 	"github.com/tollgate-dev/tollgate/envoy/extproc"
 	"github.com/tollgate-dev/tollgate/envoy/ratelimit"
 	"github.com/tollgate-dev/tollgate/extauthz"
-	"github.com/tollgate-dev/tollgate/extauthz/upstreams"
 	"github.com/tollgate-dev/tollgate/internal/config"
 	"github.com/tollgate-dev/tollgate/internal/telemetry"
 	"github.com/tollgate-dev/tollgate/limits"
@@ -90,8 +89,6 @@ func (s *Server) openDecision(context.Context) error {
 	s.book = descriptors.NewBook(s.table)
 	s.queue = limits.NewQueue(s.clock, limits.QueueOptions{})
 	s.opens(func() error { s.queue.Close(); return nil })
-	s.upstreams = upstreams.New(upstreams.Options{Clock: s.clock})
-	s.opens(s.upstreams.Close)
 	return nil
 }
 
@@ -110,6 +107,7 @@ func (s *Server) openTelemetry(ctx context.Context) (err error) {
 		}
 		s.opens(s.closeTracer)
 	}
+	telemetry.NewUpstreams(s.prom, s.upstreams, s.clock)
 	s.observer = telemetry.NewObserver(s.metrics, s.top, s.tracer, s.log)
 	if m := s.current.Load().Config.Telemetry.RateLimitMetrics; m != nil {
 		s.stats = ratelimit.NewStats(m.NearRatio)
@@ -122,7 +120,7 @@ func (s *Server) openServers(ctx context.Context) (err error) {
 	now := s.current.Load()
 	listen := now.Config.Listen
 	s.authz = extauthz.New(extauthz.Options{
-		Registry: s.registry, Book: s.book, Clock: s.clock, Queue: s.queue, Observer: s.observer, Traced: s.tracer != nil,
+		Registry: s.registry, Book: s.book, Upstreams: s.upstreams, Clock: s.clock, Queue: s.queue, Observer: s.observer, Traced: s.tracer != nil,
 	}, new(extauthz.Policy))
 	s.rls = ratelimit.New(ratelimit.Options{
 		Registry: s.registry, Book: s.book, Clock: s.clock, Queue: s.queue, Observer: s.observer, Traced: s.tracer != nil, Stats: s.stats,

@@ -111,6 +111,7 @@ func (s *Server) putInForce(c *current) {
 	s.top.Show(cfg.Telemetry.TopConsumers)
 	s.registry.SetOptions(s.clock.Now(), registryOptions(c))
 	s.book.Swap(c.Rules)
+	s.upstreams.Configure(cfg.Upstreams)
 	s.authz.SetPolicy(&policy)
 	answers := cfg.RateLimit
 	answers.Mode, answers.Headers, answers.Schemes = policy.Mode, policy.Headers, schemes(cfg)

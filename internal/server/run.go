@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/tollgate-dev/tollgate/extauthz/upstreams"
 	"github.com/tollgate-dev/tollgate/internal/config"
 )
 
@@ -29,9 +30,11 @@ func (s *Server) run() {
 	s.stop = stop
 	s.every(ctx, syncEvery, func() {
 		if step := s.clock.Sync(syncTolerance); step != 0 {
+			s.upstreams.Shift(step)
 			s.log.Warn("the wall clock was stepped", "step", step.String())
 		}
 	})
+	s.every(ctx, upstreams.FlushEvery, s.upstreams.Flush)
 	s.every(ctx, min(max(s.current.Load().Config.Limits.Cache.Idle/8, time.Second), time.Minute), func() { s.table.Expire(s.clock.Now()) })
 	s.every(ctx, decayEvery, s.top.Decay)
 	tuner := newTuner()

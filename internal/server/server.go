@@ -137,7 +137,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 
 // open builds everything up to the listeners.
 func (s *Server) open(ctx context.Context) error {
-	for _, step := range []func(context.Context) error{s.openEvents, s.openStore, s.openDecision, s.openTelemetry, s.openServers, s.openXDS} {
+	for _, step := range []func(context.Context) error{s.openEvents, s.openStore, s.openDecision, s.openUpstreams, s.openTelemetry, s.openServers, s.openXDS} {
 		if err := step(ctx); err != nil {
 			return err
 		}

@@ -22,6 +22,7 @@ var (
 	bucketSettings  = []byte("settings")
 	bucketStates    = []byte("states")   // consumers.StateKey -> sealed state
 	bucketCounters  = []byte("counters") // limits.KeyHash -> sealed state
+	bucketNotes     = []byte("notes")    // name -> sealed value of whoever put it there
 	keyFormat       = []byte("format")
 )
 
@@ -137,7 +138,7 @@ func (db *DB) prepare() error {
 		return err
 	}
 	return db.bolt.Update(func(tx *bbolt.Tx) error {
-		for _, name := range [][]byte{bucketMeta, bucketConsumers, bucketSettings, bucketStates, bucketCounters} {
+		for _, name := range [][]byte{bucketMeta, bucketConsumers, bucketSettings, bucketStates, bucketCounters, bucketNotes} {
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 				return err
 			}
