@@ -30,7 +30,7 @@ type Kinds map[Kind]func(Limit) (Algorithm, error)
 // Compile is the function of that name, for these kinds too. Burst and WarmUp
 // are the algorithm's to use and to check. A limit of 0 blocks whatever the kind.
 func (k Kinds) Compile(l Limit) (*Spec, error) {
-	own := k[l.Kind]
+	given, own := l, k[l.Kind]
 	if err := l.check(l.Kind.builtIn() || own != nil); err != nil {
 		return nil, err
 	}
@@ -41,7 +41,7 @@ func (k Kinds) Compile(l Limit) (*Spec, error) {
 	if l.Name == "" {
 		l.Name = l.name()
 	}
-	s := &Spec{limit: l, engine: e}
+	s := &Spec{limit: l, engine: e, given: given, kinds: k}
 	s.base = s
 	return s, nil
 }

@@ -162,3 +162,13 @@ func ExampleLimiter_SetSpec() {
 	fmt.Println(l.Peek(now, 1).Remaining)
 	// Output: 600
 }
+
+func ExampleLimiter_SetRate() {
+	spec, _ := limits.Compile(limits.Limit{Kind: limits.Rate, N: 10, Period: time.Second})
+	now := limits.NewClock().Now()
+	l := limits.New(spec, now)
+	l.Take(now, 5)
+	_ = l.SetRate(now, 100, time.Second)
+	fmt.Println(l.Spec().Limit().Name, l.Peek(now, 1).Remaining)
+	// Output: rate-100-s 50
+}

@@ -154,6 +154,18 @@ func (l *Limiter) SetSpec(now Time, s *Spec) {
 	l.informed(now)
 }
 
+// SetRate is SetSpec with n per period of the limit in force ([Spec.WithRate]).
+// The limit stays as it is when there is an error. Where many limiters have one
+// limit, make the spec once and set that.
+func (l *Limiter) SetRate(now Time, n int64, period time.Duration) error {
+	s, err := l.Spec().WithRate(n, period)
+	if err != nil {
+		return err
+	}
+	l.SetSpec(now, s)
+	return nil
+}
+
 // Spec returns the limit in force.
 func (l *Limiter) Spec() *Spec { return l.bucket.Load().spec.base }
 

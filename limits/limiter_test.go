@@ -212,3 +212,25 @@ func TestExtremes(t *testing.T) {
 		}
 	}
 }
+
+func TestSetRate(t *testing.T) {
+	l := limits.New(spec(t, burst(10, 0)), epoch)
+	l.Take(epoch, 5)
+	if err := l.SetRate(epoch, 100, time.Second); err != nil {
+		t.Fatal(err)
+	}
+	if got, d := l.Spec().Limit(), l.Peek(epoch, 1); got.Name != "rate-100-s" || got.Burst != 100 || d.Remaining != 50 {
+		t.Errorf("%+v with %+v, want rate-100-s, half of its burst of 100 used", got, d)
+	}
+	if err := l.SetRate(epoch, -1, time.Second); err == nil || l.Spec().Limit().N != 100 {
+		t.Errorf("-1 per second: %v, then %+v", err, l.Spec().Limit())
+	}
+	s, err := limits.Kinds{"ration": newRation}.Compile(limits.Limit{Kind: "ration", Name: "own", N: 2, Period: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l = limits.New(s, epoch)
+	if err := l.SetRate(epoch, 4, time.Second); err != nil || l.Peek(epoch, 4).Allowed != true || l.Spec().Limit().Name != "own" {
+		t.Errorf("a kind of one's own: %v, %+v", err, l.Spec().Limit())
+	}
+}

@@ -12,12 +12,22 @@ import (
 type Spec struct {
 	limit  Limit
 	engine engine
+	given  Limit                // as it was before defaults were filled in
+	kinds  Kinds                // that it was compiled with
 	base   *Spec                // what was compiled: the spec itself, but of a lent one
 	shared atomic.Pointer[Spec] // of limiters that decide by a lease
 }
 
 // Limit returns what the spec was compiled from, defaults and name filled in.
 func (s *Spec) Limit() Limit { return s.limit }
+
+// WithRate returns the same limit with n per period; of a quota the period must
+// be 0. A name and a burst that were not given follow the rate.
+func (s *Spec) WithRate(n int64, period time.Duration) (*Spec, error) {
+	l := s.base.given
+	l.N, l.Period = n, period
+	return s.base.kinds.Compile(l)
+}
 
 // Compile checks l and returns it ready for use; the error names every
 // problem. It knows the built-in kinds; see [Kinds] for others.

@@ -31,6 +31,7 @@ func Run(t *testing.T, compile func(limits.Limit) (*limits.Spec, error), l limit
 		{"ARefusalUsesUpNothing", r.refusal},
 		{"RemainingIsExact", r.remaining},
 		{"WaitIsExact", r.wait},
+		{"WaitForCountsThoseAhead", r.waitFor},
 		{"AfterResetItIsAsNew", r.reset},
 		{"WhatCannotBeMeant", r.odd},
 		{"RefundGivesBack", r.refund},
@@ -156,6 +157,40 @@ func (r *run) wait(t *testing.T) {
 	})
 	if refusals == 0 {
 		t.Fatal("nothing was refused")
+	}
+}
+
+// waitFor compares the forecast with those ahead taking theirs, each as soon as
+// it can.
+func (r *run) waitFor(t *testing.T) {
+	if r.limit.N > 100 {
+		t.Skip("it would take too many")
+	}
+	exact := r.limit.Kind != limits.SmoothBursty && r.limit.Kind != limits.SmoothWarmingUp && r.limit.WarmUp == limits.WarmUp{}
+	for seed := range uint64(200) {
+		rng := rand.New(rand.NewPCG(seed, 2))
+		now := Epoch
+		l := limits.New(r.spec, now)
+		for range rng.IntN(30) {
+			l.Take(now, 1+rng.Int64N(3))
+			now = now.Add(r.pause(rng))
+		}
+		ahead, n := rng.Int64N(3*r.limit.N+1), 1+rng.Int64N(2)
+		got := l.WaitFor(now, ahead, n)
+		at := now
+		for range ahead {
+			at = at.Add(l.Peek(at, 1).Wait)
+			if d := l.Take(at, 1); !d.Allowed {
+				t.Fatalf("refused after the wait: %+v", d)
+			}
+		}
+		last := l.Peek(at, n).Wait
+		if last == limits.Never {
+			continue
+		}
+		if want := at.Add(last).Sub(now); got < want || exact && got != want {
+			t.Fatalf("WaitFor(%d, %d) = %v, want %v", ahead, n, got, want)
+		}
 	}
 }
 
