@@ -51,6 +51,9 @@ func rpcError(err error) error {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return status.FromContextError(err).Err()
 	}
+	if errors.Is(err, errWaiting) {
+		return status.Error(codes.Unavailable, err.Error())
+	}
 	return status.Error(codes.InvalidArgument, validText(err.Error()))
 }
 

@@ -2,6 +2,7 @@ package extauthz
 
 import (
 	"context"
+	"errors"
 	"strings"
 
 	"github.com/tollgate-dev/tollgate/descriptors"
@@ -24,6 +25,9 @@ func (s *Server) decide(ctx context.Context, p *plan, now limits.Time, v *View, 
 	d.plan, d.At = p, now
 	d.Headers, d.Strip = p.policy.Headers, p.policy.Strip
 	d.GRPC = isGRPC(v)
+	if p.policy.Waiting {
+		return errWaiting
+	}
 	r, err := p.route(v)
 	if err != nil {
 		return err
@@ -49,6 +53,9 @@ func (s *Server) decide(ctx context.Context, p *plan, now limits.Time, v *View, 
 	}
 	return s.limit(ctx, v, d, grant)
 }
+
+// errWaiting is no verdict: whoever asks now may be a known consumer.
+var errWaiting = errors.New("the consumers are not known yet: their source has not answered")
 
 // isGRPC reports whether the client speaks gRPC, or gRPC-Web.
 func isGRPC(v *View) bool {

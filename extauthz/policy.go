@@ -50,4 +50,6 @@ type Policy struct {
 	Headers     Headers
 	Domain      string
 	Descriptors [][]Source
+
+	Waiting bool // for the consumers: nothing can be decided, and calls are UNAVAILABLE
 }

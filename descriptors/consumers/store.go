@@ -13,6 +13,9 @@ var (
 	ErrExists   = errors.New("exists already")
 	ErrConflict = errors.New("was changed by somebody else in the meantime")
 	ErrReadOnly = errors.New("the source of the consumers is read-only")
+
+	// ErrUnavailable says that the source cannot be asked just now.
+	ErrUnavailable = errors.New("the source of the consumers cannot be reached")
 )
 
 // Match is a condition on the version of what a call changes; where it does not

@@ -100,7 +100,7 @@ func (s *Server) ShouldRateLimitBytes(ctx context.Context, request, response []b
 func (s *Server) settle(ctx context.Context, d *decision) error {
 	if d.policy.Waiting {
 		s.tell(ctx, d, extauthz.Failed)
-		return status.Error(codes.Unavailable, "no rate limit configuration loaded: waiting for the first rules")
+		return status.Error(codes.Unavailable, "no rate limit configuration loaded: waiting for the first rules or for the consumers")
 	}
 	if err := d.complete(); err != nil {
 		return status.Error(codes.InvalidArgument, err.Error())

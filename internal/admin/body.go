@@ -63,6 +63,9 @@ func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) {
 		p = problemf(http.StatusNotFound, "%v", err)
 	case errors.Is(err, consumers.ErrExists), errors.Is(err, consumers.ErrConflict):
 		p = problemf(http.StatusConflict, "%v", err)
+	case errors.Is(err, consumers.ErrUnavailable):
+		a.o.Log.Error("admin call failed", "method", r.Method, "path", r.URL.Path, "err", err)
+		p = problemf(http.StatusServiceUnavailable, "%v: decisions go on with what is known; try again", consumers.ErrUnavailable)
 	case errors.Is(err, consumers.ErrReadOnly):
 		p = problemf(http.StatusNotImplemented, "%v: change the source itself, then POST /v1/refresh", err)
 	default:

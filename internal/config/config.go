@@ -62,10 +62,15 @@ type TokenHash [sha256.Size]byte
 
 // Consumers says where consumers come from.
 type Consumers struct {
-	Source string                    // source: embedded or file
+	Source string                    // source: embedded, file, postgres or mysql
 	File   string                    // file: of source file
+	DSN    string                    // dsn: of a database; a secret
+	Poll   time.Duration             // poll: how often a database is asked for changes
 	Plans  map[string]consumers.Plan // plans, a key of the top level: what consumers of every source but file may name
 }
+
+// Remote reports whether consumers come from a database.
+func (c Consumers) Remote() bool { return c.Source != SourceEmbedded && c.Source != SourceFile }
 
 // Limits are the defaults of all consumers and the bounds of what is kept.
 type Limits struct {
@@ -108,6 +113,8 @@ type RateLimitMetrics struct {
 const (
 	SourceEmbedded = "embedded"
 	SourceFile     = "file"
+	SourcePostgres = "postgres"
+	SourceMySQL    = "mysql"
 )
 
 // The places of the audit that are no files.
@@ -130,7 +137,7 @@ func Default() Config {
 			Strip:       true,
 			Domain:      "mesh",
 		},
-		Consumers: Consumers{Source: SourceEmbedded},
+		Consumers: Consumers{Source: SourceEmbedded, Poll: time.Second},
 		Limits: Limits{
 			Default: consumers.Limits{{Limit: limits.Limit{Kind: limits.Rate, N: 20, Period: time.Second}}},
 			WarmUp:  limits.WarmUp{Grace: time.Second, Ramp: time.Second},

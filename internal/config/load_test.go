@@ -126,7 +126,7 @@ func TestEveryKey(t *testing.T) {
 				{{Key: "tenant", From: "header", Name: "x-tenant"}, {Key: "m", From: "metadata", Name: "ns.a", Field: "k"}},
 			},
 		},
-		Consumers: config.Consumers{Source: "embedded"},
+		Consumers: config.Consumers{Source: "embedded", Poll: time.Second},
 		Limits: config.Limits{
 			Default: c.Limits.Default,
 			WarmUp:  limits.WarmUp{Grace: 2 * time.Second, GraceLimit: 10},

@@ -12,6 +12,8 @@ import (
 
 	"github.com/tollgate-dev/tollgate/descriptors/consumers"
 	"github.com/tollgate-dev/tollgate/descriptors/consumers/file"
+	"github.com/tollgate-dev/tollgate/descriptors/consumers/mysql"
+	"github.com/tollgate-dev/tollgate/descriptors/consumers/postgres"
 	"github.com/tollgate-dev/tollgate/descriptors/yamlfile"
 	"github.com/tollgate-dev/tollgate/extauthz"
 )
@@ -139,18 +141,22 @@ func (r *reader) consumers(n yamlfile.Node) {
 	each(n, map[string]func(yamlfile.Node){
 		"source": func(n yamlfile.Node) {
 			source = n
-			c.Source = n.OneOf(SourceEmbedded, SourceFile, "postgres", "mysql", "apollo")
+			c.Source = n.OneOf(SourceEmbedded, SourceFile, SourcePostgres, SourceMySQL, "apollo")
 		},
 		"file": func(n yamlfile.Node) { file, c.File = n, r.path(n) },
-		"dsn":  func(n yamlfile.Node) { dsn = n; _ = n.String() },
-		"poll": func(n yamlfile.Node) { poll = n; n.Duration() },
+		"dsn":  func(n yamlfile.Node) { dsn, c.DSN = n, n.String() },
+		"poll": func(n yamlfile.Node) { poll, c.Poll = n, positive(n) },
 	})
 	switch c.Source {
 	case SourceFile:
 		if r.consumersFile = file; c.File == "" {
 			n.Errorf("source file: want file, the path of the consumers file")
 		}
-	case "postgres", "mysql", "apollo":
+	case SourcePostgres:
+		checkDSN(n, dsn, c, postgres.CheckDSN)
+	case SourceMySQL:
+		checkDSN(n, dsn, c, mysql.CheckDSN)
+	case "apollo":
 		notYet(source, "source "+c.Source)
 		return
 	}
@@ -158,9 +164,20 @@ func (r *reader) consumers(n yamlfile.Node) {
 		file.Errorf("file: belongs to source file, not to source %s", c.Source)
 	}
 	for _, given := range []yamlfile.Node{dsn, poll} {
-		if !given.Null() {
+		if !given.Null() && (c.Source == SourceEmbedded || c.Source == SourceFile) {
 			given.Errorf("belongs to the sources postgres, mysql and apollo, not to source %s", c.Source)
 		}
+	}
+}
+
+// checkDSN says what is wrong with a DSN, never what it is: it holds a password.
+func checkDSN(n, dsn yamlfile.Node, c *Consumers, check func(string) error) {
+	if dsn.Null() {
+		n.Errorf("source %s: want dsn, which names the database", c.Source)
+		return
+	}
+	if err := check(c.DSN); err != nil {
+		dsn.Errorf("%v", err)
 	}
 }
 

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"net/http"
@@ -73,6 +74,8 @@ func (s *Server) unready() string {
 	switch {
 	case s.draining.Load():
 		return "draining"
+	case !s.current.Load().sourced:
+		return cmp.Or(s.sourceText(), "waiting for the consumers")
 	case !s.current.Load().ready():
 		return "waiting for rules"
 	}
@@ -85,6 +88,9 @@ func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
 		return
 	}
 	_, _ = io.WriteString(w, "ready\n")
+	if text := s.sourceText(); text != "" {
+		_, _ = io.WriteString(w, text+"\n")
+	}
 }
 
 func (s *Server) config() admin.Config {

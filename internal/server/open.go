@@ -59,6 +59,9 @@ func (s *Server) openStore(ctx context.Context) (err error) {
 	if err := s.registry.SetPlans(s.clock.Now(), now.Config.Consumers.Plans); err != nil {
 		return err
 	}
+	if now.Config.Consumers.Source != config.SourceEmbedded {
+		return s.openDatabase(ctx)
+	}
 	s.store, err = s.db.Consumers(s.registry, nil)
 	return err
 }
@@ -109,6 +112,7 @@ func (s *Server) openTelemetry(ctx context.Context) (err error) {
 	}
 	telemetry.NewUpstreams(s.prom, s.upstreams, s.clock)
 	s.observer = telemetry.NewObserver(s.metrics, s.top, s.tracer, s.log)
+	s.sourceMetrics()
 	if m := s.current.Load().Config.Telemetry.RateLimitMetrics; m != nil {
 		s.stats = ratelimit.NewStats(m.NearRatio)
 		s.prom.MustRegister(s.stats)

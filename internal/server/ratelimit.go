@@ -67,7 +67,7 @@ func (s *Server) apply(rules *descriptors.Rules) {
 	s.loaded(next.at, nil)
 	s.putInForce(&next)
 	s.current.Store(&next)
-	if !s.draining.Load() {
+	if s.unready() == "" {
 		s.grpc.MarkReady()
 	}
 }

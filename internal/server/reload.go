@@ -82,7 +82,7 @@ func (s *Server) prepare(next, was *current) (err error) {
 			_ = file.Close() // nothing was written to it
 		}
 	}()
-	if next.settings, err = s.db.Settings(configured(next.Config)); err != nil {
+	if next.settings, err = s.changedSettings(next.Config); err != nil {
 		return err
 	}
 	switch {
@@ -112,10 +112,11 @@ func (s *Server) putInForce(c *current) {
 	s.registry.SetOptions(s.clock.Now(), registryOptions(c))
 	s.book.Swap(c.Rules)
 	s.upstreams.Configure(cfg.Upstreams)
+	policy.Waiting = !c.sourced
 	s.authz.SetPolicy(&policy)
 	answers := cfg.RateLimit
 	answers.Mode, answers.Headers, answers.Schemes = policy.Mode, policy.Headers, schemes(cfg)
-	answers.CountRefused, answers.Waiting = cfg.Rules.CountRefused, c.waits()
+	answers.CountRefused, answers.Waiting = cfg.Rules.CountRefused, c.waits() || !c.sourced
 	s.rls.SetPolicy(answers)
 }
 
@@ -160,6 +161,8 @@ func needRestart(was, is *config.Config) []string {
 	}{
 		{"listen", was.Listen, is.Listen},
 		{"consumers.source", was.Consumers.Source, is.Consumers.Source},
+		{"consumers.dsn", was.Consumers.DSN, is.Consumers.DSN},
+		{"consumers.poll", was.Consumers.Poll, is.Consumers.Poll},
 		{"limits.cache", was.Limits.Cache, is.Limits.Cache},
 		{"telemetry.traces", was.Telemetry.Traces, is.Telemetry.Traces},
 		{"telemetry.log.format", was.Telemetry.LogFormat, is.Telemetry.LogFormat},
@@ -186,11 +189,16 @@ func settingsOf(now *current) admin.Settings {
 	if now.settings.Default != nil {
 		set.Default = now.settings.Default
 	}
-	text := "none"
-	if len(*set.Default) > 0 {
-		text = (*set.Default)[0].String()
-	}
+	text := defaultText(*set.Default)
 	return admin.Settings{Mode: &set.Mode, DefaultLimit: &text}
+}
+
+// defaultText is a default limit as config.ParseDefault reads it.
+func defaultText(ls consumers.Limits) string {
+	if len(ls) == 0 {
+		return "none"
+	}
+	return ls[0].String()
 }
 
 func (s *Server) setSettings(ctx context.Context, change admin.Settings) error {
@@ -208,7 +216,7 @@ func (s *Server) setSettings(ctx context.Context, change admin.Settings) error {
 		}
 		set.Default, next.settings.Default = &ls, &ls
 	}
-	if err := s.db.PutSettings(ctx, set, configured(next.Config), func() {}); err != nil {
+	if err := s.keepSettings(ctx, set, next.Config); err != nil {
 		return err
 	}
 	s.putInForce(&next)

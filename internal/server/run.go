@@ -59,6 +59,9 @@ func (s *Server) run() {
 	if s.xds != nil {
 		s.running.Go(func() { _ = s.xds.Run(ctx) }) // ends with ctx only
 	}
+	if s.database != nil {
+		s.running.Go(func() { s.followDatabase(ctx) })
+	}
 	known, _ := s.registry.Len()
 	s.log.Info("tollgate is running", "version", s.o.Build.Version, "grpc", s.GRPCAddr(), "fast", s.FastAddr(), "http", s.HTTPAddr(),
 		"config", s.o.ConfigPath, "source", now.Config.Consumers.Source, "consumers", known, "rules", now.Rules.Len())

@@ -66,8 +66,10 @@ type Server struct {
 	xds       *xds.Client // nil: rules are files
 
 	// Where consumers, settings and states are kept.
-	db    *embedded.DB
-	store consumers.Store
+	db            *embedded.DB
+	store         consumers.Store
+	database      database // the store, where it is one; else nil
+	sourceChanged chan struct{}
 
 	// What tells.
 	prom     *prometheus.Registry
@@ -111,12 +113,13 @@ type current struct {
 	lastErr  error             // why the files as they are now are not in force
 	fetched  bool              // Rules came over xDS
 	rejected error             // why those that came last are not in force
+	sourced  bool              // the consumers are known
 }
 
 // waits reports whether there are no rules to decide by yet.
 func (c *current) waits() bool { return c.Config.Rules.XDS != nil && !c.fetched }
 
-func (c *current) ready() bool { return !c.waits() || c.Config.Rules.Optional }
+func (c *current) ready() bool { return c.sourced && (!c.waits() || c.Config.Rules.Optional) }
 
 // Start runs a Tollgate until Drain or Close. ctx is not used after it returns.
 func Start(ctx context.Context, o Options) (*Server, error) {
@@ -125,9 +128,9 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{o: o, level: new(slog.LevelVar), clock: limits.NewClock(), failed: make(chan error, 3+len(loaded.Config.Listen.Reading))}
+	s := &Server{o: o, level: new(slog.LevelVar), clock: limits.NewClock(), sourceChanged: make(chan struct{}, 1), failed: make(chan error, 3+len(loaded.Config.Listen.Reading))}
 	s.log = telemetry.NewLogger(o.Log, loaded.Config.Telemetry.LogFormat, s.level)
-	s.current.Store(&current{Loaded: loaded, sources: sources, at: time.Now()})
+	s.current.Store(&current{Loaded: loaded, sources: sources, at: time.Now(), sourced: !loaded.Config.Consumers.Remote()})
 	if err := s.open(ctx); err != nil {
 		return nil, errors.Join(err, s.release())
 	}

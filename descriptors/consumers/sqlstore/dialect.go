@@ -3,9 +3,12 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"io/fs"
 	"strings"
+
+	"github.com/tollgate-dev/tollgate/descriptors/consumers"
 )
 
 // Dialect is what differs between databases. All of it must be set but Watch.
@@ -85,11 +88,11 @@ func in(column string, n int) string {
 // redacted is an error whose text has no secrets.
 type redacted struct {
 	text string
-	err  error
+	errs []error
 }
 
-func (e *redacted) Error() string { return e.text }
-func (e *redacted) Unwrap() error { return e.err }
+func (e *redacted) Error() string   { return e.text }
+func (e *redacted) Unwrap() []error { return e.errs }
 
 // explain wraps an error of the database: what was done, what it said, without
 // secrets.
@@ -97,5 +100,9 @@ func (d *Dialect) explain(doing string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return &redacted{d.Redact(fmt.Sprintf("%s: %s: %v", d.Name, doing, err)), err}
+	e := &redacted{d.Redact(fmt.Sprintf("%s: %s: %v", d.Name, doing, err)), []error{err}}
+	if d.Explain(err) == OtherFault && !errors.Is(err, ErrUnusable) {
+		e.errs = append(e.errs, consumers.ErrUnavailable)
+	}
+	return e
 }

@@ -146,7 +146,7 @@ func (s *Store) Consumer(ctx context.Context, id string) (consumers.Consumer, er
 	if err != nil {
 		return consumers.Consumer{}, err
 	}
-	if len(rows) == 0 {
+	if len(rows) == 0 || rows[0].Consumer.ID != id { // MySQL takes "a " for "a"
 		return consumers.Consumer{}, fmt.Errorf("consumer %q: %w", id, consumers.ErrNotFound)
 	}
 	return s.shown(&rows[0]), nil
@@ -297,7 +297,7 @@ func (s *Store) transact(ctx context.Context, id string, f func(ctx context.Cont
 func (s *Store) locked(ctx context.Context, tx *sql.Tx, id string) (*consumers.Consumer, error) {
 	var found string
 	err := tx.QueryRowContext(ctx, s.d.query("SELECT id FROM tollgate_consumers WHERE id = ? FOR UPDATE"), id).Scan(&found)
-	if errors.Is(err, sql.ErrNoRows) {
+	if errors.Is(err, sql.ErrNoRows) || err == nil && found != id {
 		return nil, nil
 	}
 	if err != nil {
