@@ -17,10 +17,17 @@ func MariaDB(t testing.TB) *Server {
 	run(t, command(credential, s.dir, install, "--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db", "--datadir="+data))
 	s.command = func() *exec.Cmd {
 		return command(credential, s.dir, server, "--no-defaults", "--datadir="+data, "--socket="+socket, "--skip-networking",
-			"--pid-file="+filepath.Join(s.dir, "pid"), "--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=256M", "--max-connections=60")
+			"--pid-file="+filepath.Join(s.dir, "pid"), "--innodb-flush-log-at-trx-commit=2", "--innodb-buffer-pool-size=256M", "--max-connections=60")
 	}
 	sql := func(query string) error {
 		return exec.Command(client, "--no-defaults", "--socket="+socket, "--user=root", "-e", query).Run()
+	}
+	s.client = func(database, statements string) *exec.Cmd {
+		args := []string{"--no-defaults", "--socket=" + socket, "--user=root", "--unbuffered", database}
+		if statements != "" {
+			args = append(args, "-e", statements)
+		}
+		return exec.Command(client, args...)
 	}
 	s.ready = func() error { return sql("SELECT 1") }
 	s.create = func(database string) error {

@@ -21,6 +21,13 @@ func Postgres(t testing.TB) *Server {
 	sql := func(database, query string) error {
 		return exec.Command(psql, "-X", "-q", "-h", s.dir, "-U", "tollgate", "-d", database, "-c", query).Run()
 	}
+	s.client = func(database, statements string) *exec.Cmd {
+		args := []string{"-X", "-q", "-v", "ON_ERROR_STOP=1", "-h", s.dir, "-U", "tollgate", "-d", database}
+		if statements != "" {
+			args = append(args, "-c", statements)
+		}
+		return exec.Command(psql, args...)
+	}
 	s.ready = func() error { return sql("postgres", "SELECT 1") }
 	s.create = func(database string) error { return sql("postgres", "CREATE DATABASE "+database) }
 	s.dsn = func(database string) string {

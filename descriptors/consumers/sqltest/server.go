@@ -21,6 +21,7 @@ type Server struct {
 	ready   func() error
 	dsn     func(database string) string
 	create  func(database string) error
+	client  func(database, statements string) *exec.Cmd // reads its input where there are none
 	named   atomic.Int32
 
 	cmd  *exec.Cmd
@@ -90,11 +91,29 @@ func (s *Server) end(t testing.TB, sig syscall.Signal) {
 	s.cmd = nil
 }
 
-// signal reaches the server and all its processes: they are a group.
+// signal reaches the server and the processes that it started.
 func (s *Server) signal(t testing.TB, sig syscall.Signal) {
 	t.Helper()
-	if err := syscall.Kill(-s.cmd.Process.Pid, sig); err != nil {
+	pid := s.cmd.Process.Pid
+	if err := syscall.Kill(pid, sig); err != nil {
 		t.Fatal(err)
+	}
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range stats {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			continue // it ended
+		}
+		_, rest, _ := bytes.Cut(text, []byte(") ")) // behind the name: state, parent
+		if fields := bytes.Fields(rest); len(fields) > 1 && string(fields[1]) == strconv.Itoa(pid) {
+			child, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+			if err == nil {
+				_ = syscall.Kill(child, sig) // or it ended
+			}
+		}
 	}
 }
 
@@ -167,7 +186,7 @@ func command(credential *syscall.Credential, dir, name string, args ...string) *
 	cmd := exec.Command(name, args...)
 	cmd.Dir = dir
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "LC_ALL=C.UTF-8", "TZ=UTC"}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: credential}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: credential}
 	dieWithParent(cmd.SysProcAttr)
 	return cmd
 }
