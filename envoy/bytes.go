@@ -12,14 +12,15 @@ import (
 
 // BytesHandler answers a unary call in the encoding of its messages: it appends
 // the answer to response and returns it. It must not change request, nor keep
-// either or the context after it returns. The error is the call's status.
+// either or the context after it returns. The error is the call's status, or, under a context
+// of limits.WithoutWaiting, limits.ErrWouldWait.
 type BytesHandler func(ctx context.Context, request, response []byte) ([]byte, error)
 
 // RegisterBytes registers a service of which h answers one unary method, in
 // bytes, and impl the others.
 func (s *Server) RegisterBytes(d grpc.ServiceDesc, impl any, method string, h BytesHandler) {
-	s.inBytes["/"+d.ServiceName+"/"+method] = h
 	d.Methods = slices.Clone(d.Methods)
+	s.inBytes["/"+d.ServiceName+"/"+method] = h
 	for i := range d.Methods {
 		if d.Methods[i].MethodName == method {
 			d.Methods[i].Handler = h.method(&grpc.UnaryServerInfo{Server: impl, FullMethod: "/" + d.ServiceName + "/" + method})

@@ -50,7 +50,7 @@ func asking(path string) *authv3.CheckRequest {
 // serveBytes runs a server on both listeners until the test's end.
 func serveBytes(t *testing.T, metrics *prometheus.Registry) map[string]string {
 	t.Helper()
-	s, err := envoy.NewServer(envoy.ServerOptions{Metrics: metrics, MayWait: func() bool { return false }})
+	s, err := envoy.NewServer(envoy.ServerOptions{Metrics: metrics})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,7 +144,7 @@ func TestFastAllocatesNothing(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector empties pools")
 	}
-	s, err := envoy.NewServer(envoy.ServerOptions{Metrics: prometheus.NewRegistry(), MayWait: func() bool { return false }})
+	s, err := envoy.NewServer(envoy.ServerOptions{Metrics: prometheus.NewRegistry()})
 	if err != nil {
 		t.Fatal(err)
 	}

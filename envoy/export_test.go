@@ -4,5 +4,5 @@ import "github.com/tollgate-dev/tollgate/envoy/fastgrpc"
 
 // FastHandler is what answers a method on the fast listener in bytes.
 func (s *Server) FastHandler(method string) fastgrpc.Handler {
-	return s.newFastBytes(method)
+	return newFastBytes(s, method, s.inBytes[method])
 }

@@ -60,11 +60,6 @@ type ServerOptions struct {
 	// spreads them over instances that have come since. 0 means never.
 	MaxConnectionAge      time.Duration
 	MaxConnectionAgeGrace time.Duration // for calls on such a connection; 0 means without bound
-
-	// MayWait says whether a decision may be held back just now. While it may
-	// not, the fast listener decides in its connections' goroutines, which is
-	// what makes it fast. Nil: it may.
-	MayWait func() bool
 }
 
 // Server is a gRPC server with health and reflection. Register services before
@@ -79,10 +74,9 @@ type Server struct {
 	stop     context.CancelFunc
 	serving  sync.Once
 
-	services      []service               // for the fast listener,
-	inBytes       map[string]BytesHandler // and what answers in bytes, by full name
+	services      []service // for the fast listener, as is inBytes: the methods that are answered in bytes
+	inBytes       map[string]BytesHandler
 	fastServer    func() *fastgrpc.Server
-	mayWait       func() bool
 	tls           *tls.Config // nil: plaintext
 	age, ageGrace time.Duration
 }
@@ -104,11 +98,8 @@ func NewServer(o ServerOptions) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		metrics: m, log: o.Log, drain: o.Drain, health: health.NewServer(), inBytes: make(map[string]BytesHandler),
-		mayWait: o.MayWait, age: o.MaxConnectionAge, ageGrace: o.MaxConnectionAgeGrace,
-	}
-	if s.mayWait == nil {
-		s.mayWait = func() bool { return true }
+		metrics: m, log: o.Log, drain: o.Drain, health: health.NewServer(),
+		age: o.MaxConnectionAge, ageGrace: o.MaxConnectionAgeGrace, inBytes: make(map[string]BytesHandler),
 	}
 	s.fastServer = sync.OnceValue(s.newFastServer)
 	s.stopping, s.stop = context.WithCancel(context.Background())

@@ -12,7 +12,6 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/structpb"
 
@@ -38,6 +37,9 @@ func (s *Server) Check(ctx context.Context, req *authv3.CheckRequest) (*authv3.C
 func (s *Server) settle(ctx context.Context, p *plan, now limits.Time, w *work, err error) error {
 	if err == nil {
 		err = s.decide(ctx, p, now, &w.view, &w.verdict)
+	}
+	if errors.Is(err, limits.ErrWouldWait) {
+		return err // to be asked again
 	}
 	s.observe(ctx, now, w, err)
 	if err != nil {
@@ -186,8 +188,8 @@ func metadataAt(m *corev3.Metadata, path []string) (string, bool) {
 // else the header that Envoy sets at the edge of the trusted network, else the
 // TCP peer. x-forwarded-for is never read: its beginning is the client's.
 func remoteAddress(ctx context.Context, v *View, peer string) string {
-	if values := metadata.ValueFromIncomingContext(ctx, "x-client-ip"); len(values) == 1 && isAddress(values[0]) {
-		return values[0]
+	if address := callField(ctx, "x-client-ip"); isAddress(address) {
+		return address
 	}
 	if address, ok := v.header("x-envoy-external-address"); ok && isAddress(address) {
 		return address

@@ -14,7 +14,8 @@ import (
 // CheckResponse is appended to response. Where Envoy sends what it usually does,
 // nothing is allocated. Both stay the caller's; request must not change before the return,
 // and nothing refers to it afterwards. Beside the errors of Check, there is
-// INTERNAL for a request that is no CheckRequest, as from grpc-go itself.
+// INTERNAL for a request that is no CheckRequest, as from grpc-go itself, and
+// limits.ErrWouldWait under a context that must not wait.
 func (s *Server) CheckBytes(ctx context.Context, request, response []byte) ([]byte, error) {
 	w := s.works.Get().(*work)
 	defer s.release(w)

@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/hex"
 	"strings"
-
-	"google.golang.org/grpc/metadata"
 )
 
 // Trace is the span that a decision belongs to (W3C Trace Context, level 1).
@@ -23,13 +21,9 @@ func (t *Trace) Valid() bool { return t.ID != [16]byte{} && t.Span != [8]byte{} 
 // TraceOf returns the trace of a call from its gRPC metadata, where Envoy tells
 // its own span.
 func TraceOf(ctx context.Context) Trace {
-	values := metadata.ValueFromIncomingContext(ctx, "traceparent")
-	if len(values) != 1 {
-		return Trace{}
-	}
-	t := ParseTrace(values[0])
+	t := ParseTrace(callField(ctx, "traceparent"))
 	if t.Sampled {
-		t.State = strings.Join(metadata.ValueFromIncomingContext(ctx, "tracestate"), ",")
+		t.State = callField(ctx, "tracestate")
 	}
 	return t
 }

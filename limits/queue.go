@@ -2,6 +2,7 @@ package limits
 
 import (
 	"context"
+	"errors"
 	"math"
 	"slices"
 	"sync"
@@ -64,8 +65,9 @@ func NewQueue(c *Clock, o QueueOptions) *Queue {
 
 // TakeAll is as the function, but holds the request within its limits' MaxWait
 // and ctx. It refuses at once when the turn lies beyond either; the Wait of the
-// decision then counts those ahead. An error is that of ctx, which ended while
-// the request was held: nothing was taken then, and the turn went to the next.
+// decision then counts those ahead. An error is ErrWouldWait, or that of ctx,
+// which ended while the request was held: nothing was taken then, and the turn
+// went to the next.
 func (q *Queue) TakeAll(ctx context.Context, claims []Claim) (int, error) {
 	return q.take(ctx, claims, asConfigured)
 }
@@ -78,6 +80,22 @@ func (l *Limiter) Wait(ctx context.Context, q *Queue, n int64) (Decision, error)
 	_, err := q.take(ctx, claims[:], asContext)
 	return claims[0].Decision, err
 }
+
+// ErrWouldWait is what a queue answers under a context of [WithoutWaiting] to a
+// request that it would hold. Nothing was taken then, and nothing counted.
+var ErrWouldWait = errors.New("limits: the request would have to wait for its turn")
+
+type withoutWaiting struct{}
+
+// WithoutWaiting returns a context for a goroutine that must not block: a
+// request that would be held fails with ErrWouldWait, and may be asked again
+// where it can wait.
+func WithoutWaiting(ctx context.Context) context.Context {
+	return context.WithValue(ctx, withoutWaiting{}, true)
+}
+
+// MayWait reports whether a request under ctx may be held.
+func MayWait(ctx context.Context) bool { return ctx.Value(withoutWaiting{}) == nil }
 
 // Waiting returns how many requests are held.
 func (q *Queue) Waiting() int { return int(q.waiting.Load()) }
@@ -128,6 +146,9 @@ func (q *Queue) take(ctx context.Context, claims []Claim, p patience) (int, erro
 	if at, ok := q.forecast(now, claims, &r); !ok {
 		claims[at].Limiter.countRefused()
 		return at, nil
+	}
+	if !MayWait(ctx) {
+		return -1, ErrWouldWait
 	}
 	w, i := q.join(claims, r)
 	if w == nil {

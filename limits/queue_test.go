@@ -591,3 +591,29 @@ func answerTime(s string) time.Duration {
 	d, _ := time.ParseDuration(at)
 	return d
 }
+
+// One that must not wait is told so, and leaves nothing behind.
+func TestQueueWithoutWaiting(t *testing.T) {
+	inBubble(t, limits.QueueOptions{}, func(q *queueing) {
+		l, ctx := q.limiter(10, 150*time.Millisecond), limits.WithoutWaiting(q.Context())
+		take := func() (int, error) {
+			return q.queue.TakeAll(ctx, []limits.Claim{{Limiter: l, N: 1}})
+		}
+		if i, err := take(); i >= 0 || err != nil {
+			t.Errorf("the first = %d, %v, want admitted", i, err)
+		}
+		for range 3 {
+			if _, err := take(); !errors.Is(err, limits.ErrWouldWait) {
+				t.Errorf("one who would be held: %v, want ErrWouldWait", err)
+			}
+		}
+		q.send(q.Context(), "b", l)
+		if i, err := take(); i != 0 || err != nil {
+			t.Errorf("one whose turn is beyond its max_wait = %d, %v, want refused at once", i, err)
+		}
+		q.want("100ms b admitted")
+		if got, want := l.Usage(), (limits.Usage{Admitted: 2, Refused: 1}); got != want {
+			t.Errorf("Usage() = %+v, want %+v", got, want)
+		}
+	})
+}

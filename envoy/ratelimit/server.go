@@ -77,7 +77,8 @@ func (s *Server) ShouldRateLimit(ctx context.Context, r *rlsv3.RateLimitRequest)
 // for metadata in answers. Both stay the caller's; request must not change before
 // the return, and nothing refers to it afterwards. Beside the errors of
 // ShouldRateLimit, there is INTERNAL for a request that is no RateLimitRequest,
-// as from grpc-go itself.
+// as from grpc-go itself, and limits.ErrWouldWait under a context that must not
+// wait.
 func (s *Server) ShouldRateLimitBytes(ctx context.Context, request, response []byte) (_ []byte, err error) {
 	d := s.begin()
 	defer func() { s.end(d, err) }()
@@ -105,7 +106,10 @@ func (s *Server) settle(ctx context.Context, d *decision) error {
 	if err := d.complete(); err != nil {
 		return status.Error(codes.InvalidArgument, err.Error())
 	}
-	if err := d.decide(ctx); err != nil {
+	switch err := d.decide(ctx); {
+	case errors.Is(err, limits.ErrWouldWait):
+		return err // to be asked again
+	case err != nil:
 		s.tell(ctx, d, extauthz.Failed)
 		return contextStatus(err)
 	}
@@ -125,7 +129,7 @@ func (s *Server) begin() *decision {
 
 // end counts a call that is over, and gives its memory back.
 func (s *Server) end(d *decision, err error) {
-	if s.o.Stats != nil {
+	if s.o.Stats != nil && !errors.Is(err, limits.ErrWouldWait) {
 		s.o.Stats.called(s.o.Clock.Now().Sub(d.now), err)
 	}
 	if cap(d.parts) > keepRoom || cap(d.entries) > 8*keepRoom {

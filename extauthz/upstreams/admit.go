@@ -37,7 +37,8 @@ type Verdict struct {
 }
 
 // Admit lets a request pass, now or when its turn has come, or refuses it. The
-// error is that of ctx, which ended while the request was held.
+// error is that of ctx, which ended while the request was held, or
+// limits.ErrWouldWait.
 func (u *Upstream) Admit(ctx context.Context, r Request) (Verdict, error) {
 	now := u.options.Clock.Now()
 	w := &waiter{Request: r, arrived: now, deadline: math.MaxInt64}
@@ -45,10 +46,10 @@ func (u *Upstream) Admit(ctx context.Context, r Request) (Verdict, error) {
 		w.deadline = now.Add(time.Until(d))
 	}
 	u.mu.Lock()
-	held := u.join(now, w)
+	held, err := u.join(now, w, limits.MayWait(ctx))
 	u.unlock(now)
 	if !held {
-		return w.verdict, nil
+		return w.verdict, err
 	}
 	select {
 	case <-w.done:
@@ -61,32 +62,35 @@ func (u *Upstream) Admit(ctx context.Context, r Request) (Verdict, error) {
 	return w.verdict, nil
 }
 
-// join decides about w at once, or lets it wait. It reports whether w waits.
-func (u *Upstream) join(now limits.Time, w *waiter) bool {
+// join decides about w at once, or lets it wait if it may. It reports whether w
+// waits.
+func (u *Upstream) join(now limits.Time, w *waiter, mayWait bool) (bool, error) {
 	if u.line.len == 0 && u.pass(now, w) {
-		return false
+		return false, nil
 	}
 	ahead := u.line.before(w.Caller)
 	reason, at, wait := u.obstacle(now, w, ahead)
 	switch {
 	case reason != "":
 		u.refuse(now, w, reason, at, wait)
-		return false
+		return false, nil
 	case u.closed:
 		u.refuse(now, w, Full, at, wait)
-		return false
+		return false, nil
+	case !mayWait:
+		return false, limits.ErrWouldWait
 	case u.line.len >= u.config.Load().queue():
 		last := u.line.crowder(w.Caller)
 		if last == nil {
 			u.refuse(now, w, Full, at, wait)
-			return false
+			return false, nil
 		}
 		u.refuse(now, last, Full, at, wait)
 	}
 	w.done = make(chan struct{})
 	u.line.add(w)
 	u.counts.Held++
-	return true
+	return true, nil
 }
 
 // claim makes the claims of a request.

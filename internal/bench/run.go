@@ -120,8 +120,8 @@ func (p plan) newServer(name, dir string, consumers int, mix string) (server, er
 	case "floor":
 		self, err := os.Executable()
 		return server{command: []string{self, "floor", address}, target: address, ready: address}, err
-	case "tollgate":
-		return p.newTollgate(dir, address, consumers, mix)
+	case "tollgate", "fast":
+		return p.newTollgate(name, dir, address, consumers, mix)
 	}
-	return server{}, fmt.Errorf("unknown server %q: want floor or tollgate", name)
+	return server{}, fmt.Errorf("unknown server %q: want floor, tollgate or fast", name)
 }

@@ -20,7 +20,7 @@ var limitsOf = map[string]struct{ consumer, rule string }{
 	"refused":  {"1/h", "{unit: hour, requests_per_unit: 1}"},
 }
 
-const configuration = `listen: {grpc: "%s", http: "%s"}
+const configuration = `listen: {grpc: "%s", http: "%s"%s}
 limits: {warm_up: {grace: 0s, ramp: 0s}, cache: {size: %d}}
 rules: {files: [rules.yaml]}
 telemetry: {log: {level: warn}}
@@ -32,13 +32,14 @@ descriptors:
     rate_limit: %s
 `
 
-// newTollgate prepares a data directory and the configuration of a case.
-func (p plan) newTollgate(dir, address string, count int, mix string) (server, error) {
+// newTollgate prepares a data directory and the configuration of a case. What
+// is measured is the listener that the name tells, "tollgate" or "fast".
+func (p plan) newTollgate(name, dir, address string, count int, mix string) (server, error) {
 	limit, ok := limitsOf[mix]
 	if !ok {
 		return server{}, fmt.Errorf("unknown mix %q: want admitted or refused", mix)
 	}
-	dir = filepath.Join(dir, fmt.Sprintf("%s-%d", mix, count))
+	dir = filepath.Join(dir, fmt.Sprintf("%s-%s-%d", name, mix, count))
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return server{}, err
 	}
@@ -49,13 +50,20 @@ func (p plan) newTollgate(dir, address string, count int, mix string) (server, e
 	if err != nil {
 		return server{}, err
 	}
+	target, fast := address, ""
+	if name == "fast" {
+		if target, err = freeAddress(); err != nil {
+			return server{}, err
+		}
+		fast = fmt.Sprintf(", fast: %q", target)
+	}
 	config := filepath.Join(dir, "tollgate.yaml")
 	err = errors.Join(
-		os.WriteFile(config, fmt.Appendf(nil, configuration, address, http, count+1), 0o600),
+		os.WriteFile(config, fmt.Appendf(nil, configuration, address, http, fast, count+1), 0o600),
 		os.WriteFile(filepath.Join(dir, "rules.yaml"), fmt.Appendf(nil, ruleFile, limit.rule), 0o600),
 	)
 	command := []string{p.tollgate, "serve", "--config", config, "--data-dir", dir}
-	return server{command: command, target: address, ready: address}, err
+	return server{command: command, target: target, ready: address}, err
 }
 
 // fill makes an embedded store of consumers with a token and a limit each.

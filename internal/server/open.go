@@ -135,7 +135,7 @@ func (s *Server) openServers(ctx context.Context) (err error) {
 	}
 
 	o := envoy.ServerOptions{
-		Drain: listen.Drain, Log: s.log, Metrics: s.prom, MayWait: s.mayHold.Load,
+		Drain: listen.Drain, Log: s.log, Metrics: s.prom,
 		MaxConnectionAge: listen.MaxConnectionAge, MaxConnectionAgeGrace: listen.MaxConnectionAgeGrace,
 	}
 	if t := listen.TLS; t != nil {

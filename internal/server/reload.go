@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"reflect"
-	"slices"
 	"strings"
 	"time"
 
@@ -101,12 +100,6 @@ func (s *Server) putInForce(c *current) {
 	if m, err := config.ParseMode(c.settings.Mode); err == nil {
 		policy.Mode = m
 	}
-	// Before the first limit that holds is in force, and after the last.
-	held := holds(c)
-	if held {
-		s.mayHold.Store(true)
-	}
-	defer s.mayHold.Store(held)
 	s.level.Set(cfg.Telemetry.LogLevel)
 	s.top.Show(cfg.Telemetry.TopConsumers)
 	s.registry.SetOptions(s.clock.Now(), registryOptions(c))
@@ -118,13 +111,6 @@ func (s *Server) putInForce(c *current) {
 	answers.Mode, answers.Headers, answers.Schemes = policy.Mode, policy.Headers, schemes(cfg)
 	answers.CountRefused, answers.Waiting = cfg.Rules.CountRefused, c.waits() || !c.sourced
 	s.rls.SetPolicy(answers)
-}
-
-// holds reports whether some limit may hold a request. What consumers of a
-// store that others change may come to have is not known here.
-func holds(c *current) bool {
-	return c.Config.Consumers.Source != "file" || c.MaxWait() > 0 ||
-		slices.ContainsFunc(registryOptions(c).Default, func(l consumers.Limit) bool { return l.MaxWait > 0 })
 }
 
 func registryOptions(c *current) consumers.RegistryOptions {

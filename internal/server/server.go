@@ -90,8 +90,7 @@ type Server struct {
 	reading      *http.Server // what of http only reads, for further listeners
 	readingOn    []net.Listener
 	draining     atomic.Bool
-	mayHold      atomic.Bool // some limit in force may hold requests
-	failed       chan error  // a listener that ended by itself
+	failed       chan error // a listener that ended by itself
 
 	current atomic.Pointer[current]
 	change  sync.Mutex // serializes changes of current

@@ -1,0 +1,103 @@
+package envoy
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/tollgate-dev/tollgate/envoy/fastgrpc"
+	"github.com/tollgate-dev/tollgate/extauthz"
+	"github.com/tollgate-dev/tollgate/limits"
+)
+
+// fastBytes answers a method in bytes, in the goroutine that serves the
+// connection. A request that would have to wait there is asked again in a
+// goroutine where it can.
+type fastBytes struct {
+	server *Server
+	method string
+	handle BytesHandler
+
+	contexts sync.Pool // of *inlineContext
+}
+
+func newFastBytes(s *Server, method string, h BytesHandler) *fastBytes {
+	m := &fastBytes{server: s, method: method, handle: h}
+	inline := limits.WithoutWaiting(context.Background())
+	m.contexts.New = func() any { return &inlineContext{Context: inline} }
+	return m
+}
+
+// ServeUnary implements [fastgrpc.Handler].
+func (m *fastBytes) ServeUnary(call *fastgrpc.Call, request, response []byte) ([]byte, fastgrpc.Status) {
+	start := time.Now()
+	counts := m.server.metrics.begin(m.method)
+	ctx := m.contexts.Get().(*inlineContext)
+	ctx.call = call
+	answer, err := m.decide(ctx, request, response)
+	ctx.call = nil
+	m.contexts.Put(ctx)
+	if !errors.Is(err, limits.ErrWouldWait) {
+		return m.end(counts, start, answer, err)
+	}
+	request, fields := bytes.Clone(request), kept(call)
+	return call.Wait(func(ctx context.Context, response []byte) ([]byte, fastgrpc.Status) {
+		answer, err := m.decide(metadata.NewIncomingContext(ctx, fields), request, response)
+		return m.end(counts, start, answer, err)
+	})
+}
+
+func (m *fastBytes) decide(ctx context.Context, request, response []byte) (answer []byte, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			answer, err = nil, m.server.recovered(m.method, p)
+		}
+	}()
+	return m.handle(ctx, request, response)
+}
+
+func (m *fastBytes) end(counts *methodMetrics, start time.Time, answer []byte, err error) ([]byte, fastgrpc.Status) {
+	counts.end(start, status.Code(err))
+	if err != nil {
+		return nil, fastStatus(err)
+	}
+	return answer, fastgrpc.Status{}
+}
+
+// inlineContext is the context of a call that is decided in line. It lasts as
+// long as the call of the handler, and tells metadata and deadline only to those
+// who ask, since most do not.
+type inlineContext struct {
+	context.Context
+	call *fastgrpc.Call
+}
+
+// Deadline implements [context.Context].
+func (c *inlineContext) Deadline() (time.Time, bool) { return c.call.Deadline() }
+
+// Value implements [context.Context].
+func (c *inlineContext) Value(key any) any {
+	if key == (extauthz.MetadataKey{}) {
+		return c.call
+	}
+	return c.Context.Value(key)
+}
+
+// keptFields are the fields of a call's metadata that handlers ask for.
+var keptFields = []string{"traceparent", "tracestate", "x-client-ip"}
+
+// kept is what outlives the call of its metadata.
+func kept(call *fastgrpc.Call) metadata.MD {
+	fields := metadata.MD{}
+	for _, name := range keptFields {
+		if value := call.Metadata(name); value != "" {
+			fields[name] = []string{value}
+		}
+	}
+	return fields
+}
