@@ -14,6 +14,7 @@ type Spec struct {
 	engine engine
 	given  Limit                // as it was before defaults were filled in
 	kinds  Kinds                // that it was compiled with
+	group  string               // whose floors it shares
 	base   *Spec                // what was compiled: the spec itself, but of a lent one
 	shared atomic.Pointer[Spec] // of limiters that decide by a lease
 }
@@ -26,7 +27,20 @@ func (s *Spec) Limit() Limit { return s.limit }
 func (s *Spec) WithRate(n int64, period time.Duration) (*Spec, error) {
 	l := s.base.given
 	l.N, l.Period = n, period
-	return s.base.kinds.Compile(l)
+	r, err := s.base.kinds.Compile(l)
+	if err == nil && s.base.group != "" {
+		r = r.Grouped(s.base.group)
+	}
+	return r, err
+}
+
+// Grouped returns a spec for limiters that others of the same limit have nothing
+// to do with: what a [Table] had to forget of one group counts against no other.
+// A group goes on under its name when its limit is compiled anew.
+func (s *Spec) Grouped(group string) *Spec {
+	g := &Spec{limit: s.limit, engine: s.engine, given: s.given, kinds: s.kinds, group: group}
+	g.base = g
+	return g
 }
 
 // Compile checks l and returns it ready for use; the error names every

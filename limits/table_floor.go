@@ -17,14 +17,16 @@ type floor struct {
 type floorKey struct {
 	limit Limit
 	zone  string
+	group string
 }
 
-// maxFloors bounds the floors of a shard. Limits come from configuration, so
-// it takes a configuration with more limits than that, all under pressure at
-// once, before the floor that would be dropped soonest is dropped too early.
+// maxFloors bounds the floors of a shard. Limits and groups come from
+// configuration, so it takes a configuration with more than that, all under
+// pressure at once, before groups of the same limit share a floor, and one with
+// more limits before the floor that would be dropped soonest is dropped too early.
 const maxFloors = 256
 
-func (s *Spec) floorKey() floorKey { return floorKey{s.limit.counting(), s.limit.zone()} }
+func (s *Spec) floorKey() floorKey { return floorKey{s.limit.counting(), s.limit.zone(), s.group} }
 
 // plantWarm makes the zero Limiter one that nobody has used and whose warm-up is
 // over: a grace that a table could forget could be had again and again.
@@ -41,7 +43,24 @@ func (sh *shard) floor(now Time, s *Spec) (State, bool) {
 	if len(sh.floors) == 0 {
 		return State{}, false
 	}
-	f := sh.floors[s.floorKey()]
+	k := s.floorKey()
+	st, ok := sh.floorAt(now, k)
+	if k.group == "" {
+		return st, ok
+	}
+	k.group = ""
+	switch all, shared := sh.floorAt(now, k); {
+	case !shared:
+		return st, ok
+	case !ok:
+		return all, true
+	default:
+		return s.merge(now, st, all), true
+	}
+}
+
+func (sh *shard) floorAt(now Time, k floorKey) (State, bool) {
+	f := sh.floors[k]
 	if f == nil || f.until <= now {
 		return State{}, false
 	}
@@ -77,6 +96,12 @@ func (sh *shard) forget(now Time, e *entry) {
 func (sh *shard) lower(now Time, s *Spec, st State, until Time) {
 	k := s.floorKey()
 	f := sh.floors[k]
+	if f == nil && len(sh.floors) >= maxFloors {
+		if sh.expireFloors(now); len(sh.floors) >= maxFloors {
+			k.group = ""
+			f = sh.floors[k]
+		}
+	}
 	if f != nil && f.until > now {
 		f.state = s.merge(now, f.state, st)
 		f.until = max(f.until, until)
@@ -87,16 +112,12 @@ func (sh *shard) lower(now Time, s *Spec, st State, until Time) {
 		sh.floors = make(map[floorKey]*floor)
 	}
 	if f == nil && len(sh.floors) >= maxFloors {
-		sh.dropFloor(now)
+		sh.dropFloor()
 	}
 	sh.floors[k] = &floor{state: st, until: until}
 }
 
-func (sh *shard) dropFloor(now Time) {
-	sh.expireFloors(now)
-	if len(sh.floors) < maxFloors {
-		return
-	}
+func (sh *shard) dropFloor() {
 	var first floorKey
 	var until Time
 	for k, f := range sh.floors {

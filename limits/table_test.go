@@ -316,6 +316,34 @@ func TestTableFloorOutlivesReload(t *testing.T) {
 	}
 }
 
+// What was forgotten of one group counts against no other, unless there are more
+// groups under pressure than a table can tell apart.
+func TestTableFloorsOfGroups(t *testing.T) {
+	tab := limits.NewTable(limits.TableOptions{Size: 1})
+	s := tokens(t, 1, time.Minute, 4)
+	exhaust := func(group, key string) {
+		for tab.LimiterString(t0, key, s.Grouped(group)).Take(t0, 1).Allowed {
+		}
+	}
+	admits := func(group, key string) bool { return tab.LimiterString(t0, key, s.Grouped(group)).Peek(t0, 1).Allowed }
+	exhaust("one", "a")
+	if !admits("two", "b") { // a is forgotten
+		t.Error("a new key of another group is refused its burst")
+	}
+	if admits("one", "a") || admits("one", "c") {
+		t.Error("a forgotten key, or one that may be it, got its burst back")
+	}
+	for i := range 300 {
+		exhaust(fmt.Sprint("group ", i), fmt.Sprint("key ", i))
+	}
+	tab.LimiterString(t0, "last", s.Grouped("two"))
+	for i := range 300 {
+		if admits(fmt.Sprint("group ", i), fmt.Sprint("key ", i)) {
+			t.Fatalf("group %d of 300 under pressure got its burst back", i)
+		}
+	}
+}
+
 func TestTableExpire(t *testing.T) {
 	hourly := tokens(t, 1, time.Hour, 100)
 	quick := tokens(t, 10, time.Second, 10)
