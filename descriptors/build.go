@@ -183,7 +183,7 @@ func (b *builder) limits(d *Domain, c *Descriptor, steps []step, s spot) *Rule {
 				b.report(here, "requests_per_unit", "rate_limit: %v", err)
 				continue
 			}
-			r.Spec = spec
+			r.Spec = spec.Grouped(group(d.name, s.path, tags[i]))
 		}
 		*next, next = r, &r.Next
 		d.rules = append(d.rules, r)

@@ -93,6 +93,6 @@ func newOverride(key overrideKey) (*Rule, error) {
 	}
 	return &Rule{
 		Path: key.path, Unit: key.Unit, UnitMultiplier: key.UnitMultiplier, RequestsPerUnit: key.RequestsPerUnit,
-		Spec: spec, domain: key.domain, tag: tag,
+		Spec: spec.Grouped(group(key.domain, key.path, tag)), domain: key.domain, tag: tag,
 	}, nil
 }

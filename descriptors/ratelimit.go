@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/tollgate-dev/tollgate/limits"
@@ -91,7 +92,11 @@ func (l *RateLimit) limit(shadow bool) (limits.Limit, error) {
 	return limit, nil
 }
 
-// spec compiles a limit; equal limits share one.
+// group names the rule whose limiters count together when a table is full: a
+// flood of one rule's descriptors must not cost those of another their burst.
+func group(domain, path, tag string) string { return strings.Join([]string{domain, path, tag}, "\x00") }
+
+// spec compiles a limit, equal ones once.
 func (b *builder) spec(l *RateLimit, shadow bool) (*limits.Spec, error) {
 	limit, err := l.limit(shadow)
 	if err != nil {

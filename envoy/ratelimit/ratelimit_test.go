@@ -32,6 +32,7 @@ type service struct {
 	options  ratelimit.Options
 	registry *consumers.Registry
 	clock    *limits.Clock
+	table    *limits.Table
 	events   []extauthz.Event
 	messages bool // asked in messages, not in bytes
 }
@@ -47,7 +48,8 @@ func start(t testing.TB, rules string, p ratelimit.Policy) *service {
 		t.Fatal(err)
 	}
 	s := &service{clock: limits.NewClock(), registry: consumers.NewRegistry(consumers.RegistryOptions{})}
-	book := descriptors.NewBook(limits.NewTable(limits.TableOptions{}))
+	s.table = limits.NewTable(limits.TableOptions{})
+	book := descriptors.NewBook(s.table)
 	book.Swap(parsed)
 	queue := limits.NewQueue(s.clock, limits.QueueOptions{})
 	t.Cleanup(queue.Close)
