@@ -1,0 +1,242 @@
+package redis
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/tollgate-dev/tollgate/limits"
+)
+
+// batch is how many limits one pipeline is about at most, and inFlight how many
+// pipelines are under way at once.
+const (
+	batch    = 256
+	inFlight = 8
+)
+
+// work exchanges with Redis about whatever is enqueued, until ctx ends.
+func (c *Cluster) work(ctx context.Context) {
+	slots := make(chan struct{}, inFlight)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-c.signal:
+		}
+		for {
+			c.mu.Lock()
+			n := min(len(c.pending), batch)
+			some := c.pending[:n:n]
+			c.pending = c.pending[n:]
+			c.mu.Unlock()
+			if n == 0 {
+				break
+			}
+			slots <- struct{}{}
+			c.running.Go(func() {
+				c.exchange(context.WithoutCancel(ctx), c.now(), some)
+				<-slots
+			})
+		}
+	}
+}
+
+// exchange reports to Redis and takes what it gives, for each of some limits.
+func (c *Cluster) exchange(ctx context.Context, now limits.Time, some []*limit) {
+	var asked []*limit
+	var calls []call
+	clock, offset := c.clockText(), time.Duration(c.offset.Load())
+	for _, l := range some {
+		l.queued.Store(false)
+		l.mu.Lock()
+		switch {
+		case l.busy:
+			l.again = true
+		case l.away(now) || l.lease.Limiter().Spec().Capacity() == 0 || !shareable(l.lease.Limiter().Spec()):
+			l.wake()
+		default:
+			l.busy, l.flight, l.next = true, l.next, nil
+			l.askedAt.Store(int64(now))
+			calls = append(calls, call{c.scripts.lease, []string{l.key}, l.report(now, clock, offset)})
+			asked = append(asked, l)
+		}
+		l.mu.Unlock()
+	}
+	if len(calls) == 0 {
+		return
+	}
+	for i, a := range c.run(ctx, calls) {
+		if at, ok := otherClock(a.err); ok {
+			c.learnClock(at)
+			calls[i].args[2] = boundsText(asked[i].spec, now.Add(time.Duration(c.offset.Load())))
+			a = c.run(ctx, calls[i:i+1])[0]
+		}
+		asked[i].settle(now, a)
+	}
+}
+
+// wake tells who waits for an exchange that there will be none.
+func (l *limit) wake() {
+	if l.next != nil {
+		close(l.next)
+		l.next = nil
+	}
+}
+
+// settle takes what an exchange brought.
+func (l *limit) settle(now limits.Time, a answer) {
+	c := l.cluster
+	err := a.err
+	l.mu.Lock()
+	if err == nil {
+		err = l.accept(now, a.values)
+	}
+	l.busy = false
+	again := l.again
+	l.again = false
+	flight := l.flight
+	l.flight = nil
+	l.mu.Unlock()
+	if err != nil {
+		c.blame(l, now, err)
+	}
+	c.mu.Lock()
+	if err == nil && !l.holds() {
+		delete(c.active, l)
+	} else {
+		c.active[l] = struct{}{}
+	}
+	c.mu.Unlock()
+	if flight != nil {
+		close(flight)
+	}
+	if again {
+		l.enqueue()
+	}
+}
+
+// holds reports whether l has something in hand or to report.
+func (l *limit) holds() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.granted-l.returned-l.used > 0 || l.passed.Load() > 0 || l.local.Load() != nil
+}
+
+// accept reads the answer of the lease script; mu is held.
+func (l *limit) accept(now limits.Time, v []rueidis.RedisMessage) error {
+	if len(v) != 8 {
+		return fmt.Errorf("%w: %d values", errAnswer, len(v))
+	}
+	at, err := v[0].ToString()
+	var n [8]int64
+	for _, i := range []int{1, 2, 3, 4, 5, 7} {
+		if err == nil {
+			n[i], err = v[i].AsInt64()
+		}
+	}
+	granted, rest, wait, full, free := n[1], n[2], n[3], n[4], n[5]
+	text := ""
+	if err == nil {
+		text, err = v[6].ToString()
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", errAnswer, err)
+	}
+	note, st, err := parseNote(l.spec.Limit().Kind, text)
+	switch {
+	case err != nil:
+		return err
+	case granted < l.granted || granted-l.granted > 2*l.spec.Capacity() || rest < 0 || rest > limits.MaxN || wait < -1:
+		return fmt.Errorf("%w: granted %d, rest %d", errAnswer, granted, rest)
+	}
+	c := l.cluster
+	c.learnClock(at)
+	l.known, l.rest = note, rest
+	l.lease.Learn(st)
+	more := granted - l.granted
+	l.granted, l.acked, l.since, l.good = granted, n[7], now, now.Add(leaseLasts)
+	if l.reporting != nil {
+		l.local.CompareAndSwap(l.reporting, nil)
+		l.reporting = nil
+	}
+	c.stats.granted.Add(more)
+	chunk := l.chunk()
+	gap := l.pause()
+	l.gap.Store(int64(gap))
+	l.lease.Forecast(rest, now.Add(time.Duration(full)), chunk/3)
+	switch {
+	case free > 0:
+		l.freed.Store(int64(now))
+		l.freeTil.Store(int64(now.Add(min(time.Duration(free), graceSteps))))
+		l.dryTill.Store(0)
+	case free < 0: // so many go free
+		l.freed.Store(int64(now))
+		l.capped.Store(-free)
+		l.freeTil.Store(int64(now.Add(graceSteps)))
+		l.dryTill.Store(0)
+	}
+	if more > 0 || l.lease.Left() > 0 {
+		l.dryTill.Store(0)
+	} else if free == 0 && wait != 0 {
+		l.dryFrom.Store(int64(now))
+		l.dryFor.Store(max(1, l.need.Load()))
+		l.dryTill.Store(int64(now.Add(max(time.Duration(wait), gap))))
+	}
+	l.lease.Grant(l.spec, more, now, l.good)
+	return nil
+}
+
+// pause is how long after an exchange the next may be that brings more: so long
+// that a call to Redis serves many decisions, but not so long that what comes in
+// meanwhile has no room.
+func (l *limit) pause() time.Duration {
+	s := l.spec.Limit()
+	fill := s.Period
+	if i := l.spec.Interval(); i > 0 {
+		fill = time.Duration(min(float64(i)*float64(l.spec.Capacity()), 1e18))
+	}
+	gap := maxGap
+	if l.rate > 0 {
+		gap = min(gap, time.Duration(decisions/l.rate*1e9))
+	}
+	if fill > 0 {
+		gap = min(gap, fill/20)
+	}
+	return gap
+}
+
+// renew enqueues what must be told to Redis before its lease is over, or has lain idle.
+func (c *Cluster) renew(now limits.Time) {
+	c.mu.Lock()
+	var due []*limit
+	for l := range c.active {
+		asked := limits.Time(l.askedAt.Load())
+		if d := now.Sub(asked); d >= renewAfter || d < -clockSet {
+			due = append(due, l)
+		}
+	}
+	c.mu.Unlock()
+	for _, l := range due {
+		l.ask(now)
+	}
+}
+
+// blame takes the key out of use for a while whose value cannot be meant, or else the link.
+func (c *Cluster) blame(l *limit, now limits.Time, err error) {
+	if !isCorrupt(err) {
+		c.fault(err, l.key)
+		return
+	}
+	l.broken.Store(int64(now))
+	c.stats.corrupt.Add(1)
+	last := c.warned.Load()
+	if t := time.Now().Unix(); c.o.Corrupt != nil && t-last >= 60 && c.warned.CompareAndSwap(last, t) {
+		c.o.Corrupt(l.key, err)
+	}
+}
+
+// fault takes the link of a key down.
+func (c *Cluster) fault(err error, key string) { c.fail(c.part(key), key, err) }

@@ -1,0 +1,288 @@
+package redis
+
+import (
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tollgate-dev/tollgate/limits"
+)
+
+// limit is one shared limiter on this instance. It implements [limits.Lender].
+type limit struct {
+	lease   limits.Lease
+	cluster *Cluster
+	key     string
+
+	need    atomic.Int64 // what the largest request wants that is not in hand
+	dryFrom atomic.Int64 // from then until dryTill there is no use in asking
+	dryTill atomic.Int64
+	dryFor  atomic.Int64 // for so many, or more
+	askedAt atomic.Int64 // when Redis was last asked
+	gap     atomic.Int64 // how long not to ask again for more, in nanoseconds
+	freed   atomic.Int64 // from then until freeTill nothing is limited: the grace
+	freeTil atomic.Int64
+	capped  atomic.Int64 // more than 1: so many, less 1, go free in the grace and no more
+	passed  atomic.Int64 // let pass in the grace, not yet reported
+	broken  atomic.Int64 // the value in Redis cannot be meant; when that was found
+	queued  atomic.Bool
+	closing atomic.Bool
+	portion atomic.Pointer[portion]
+	local   atomic.Pointer[limits.Limiter] // decides while Redis is away
+
+	mu        sync.Mutex // guards what follows
+	spec      *limits.Spec
+	specText  string
+	known     note
+	session   int64
+	granted   int64 // in this session, as are the next two
+	used      int64
+	acked     int64 // of used, what Redis has heard of
+	returned  int64
+	reporting *limits.Limiter // local, while its use is being reported
+	good      limits.Time     // until when what is held is held in Redis too
+	since     limits.Time     // the last exchange
+	rest      int64           // what Redis had left then
+	counted   limits.Usage
+	rate      float64 // decisions a second
+	use       float64 // requests used a second
+	resets    int64
+	busy      bool
+	again     bool
+	next      chan struct{} // closed when an exchange that has not begun yet is over
+	flight    chan struct{} // when the one that is under way is
+}
+
+// How long a lease lasts here, and, later, in Redis: an instance must not use
+// what Redis takes for used already, whatever its clock.
+const (
+	leaseLasts  = 2 * time.Second
+	leaseInRest = 2 * leaseLasts
+	renewAfter  = 500 * time.Millisecond
+
+	clockSet   = time.Second
+	brokenFor  = time.Second
+	askAgain   = time.Millisecond
+	freeAhead  = 50 * time.Millisecond
+	maxGap     = 50 * time.Millisecond
+	decisions  = 100 // at least so many on one call to Redis, of a key that is in much use
+	graceSteps = 250 * time.Millisecond
+)
+
+// within reports whether now lies between two instants, of a clock that was not set back.
+func within(now limits.Time, from, till int64) bool {
+	return int64(now) < till && int64(now) >= from-int64(clockSet)
+}
+
+// away reports whether Redis cannot be asked about l.
+func (l *limit) away(now limits.Time) bool {
+	return l.cluster.closed.Load() || l.cluster.part(l.key).down.Load() || within(now, l.broken.Load(), l.broken.Load()+int64(brokenFor)) && l.broken.Load() != 0
+}
+
+// Short implements [limits.Lender].
+func (l *limit) Short(now limits.Time, ahead, n int64, take bool) limits.Decision {
+	s := l.lease.Limiter().Spec()
+	switch {
+	case n > s.Capacity():
+		return limits.Decision{Wait: limits.Never}
+	case l.away(now) || !shareable(s):
+		return l.alone(now, s, ahead, n, take)
+	case within(now, l.freed.Load(), l.freeTil.Load()):
+		if free := l.capped.Load(); free > 0 {
+			if free <= n || take && !l.capped.CompareAndSwap(free, free-n) {
+				break
+			}
+			return limits.Decision{Allowed: true, Remaining: free - n}
+		}
+		if take {
+			l.passed.Add(n)
+			if l.freeTil.Load()-int64(now) < int64(freeAhead) {
+				l.ask(now)
+			}
+		}
+		return limits.Decision{Allowed: true, Remaining: limits.MaxN, Reset: time.Duration(l.freeTil.Load()) - time.Duration(now)}
+	case n <= l.dryFor.Load() && within(now, l.dryFrom.Load(), l.dryTill.Load()):
+		wait := time.Duration(l.dryTill.Load()-int64(now)) + spacing(s, ahead)
+		return limits.Decision{Wait: wait, Reset: max(wait, 0)}
+	}
+	for need := l.need.Load(); need < n && !l.need.CompareAndSwap(need, n); need = l.need.Load() {
+	}
+	l.enqueue()
+	return limits.Decision{Pending: true, Wait: askAgain + spacing(s, ahead)}
+}
+
+// spacing is about how long ahead requests take.
+func spacing(s *limits.Spec, ahead int64) time.Duration {
+	if ahead == 0 {
+		return 0
+	}
+	per := float64(s.Interval())
+	if l := s.Limit(); per == 0 && l.Period > 0 {
+		per = float64(l.Period) / float64(l.N)
+	}
+	return time.Duration(min(per*float64(ahead), 1e18))
+}
+
+// alone decides without Redis.
+func (l *limit) alone(now limits.Time, s *limits.Spec, ahead, n int64, take bool) limits.Decision {
+	switch onError := s.Limit().OnError; {
+	case onError == limits.OnErrorAllow, onError == "" && l.cluster.o.OnError == limits.OnErrorAllow:
+		return limits.Decision{Allowed: true}
+	case onError == limits.OnErrorDeny, onError == "" && l.cluster.o.OnError == limits.OnErrorDeny:
+		return limits.Decision{Undecided: true, Wait: time.Second}
+	}
+	own := l.own(now, s)
+	switch {
+	case take:
+		return own.Take(now, n)
+	case ahead > 0:
+		wait := own.WaitFor(now, ahead, n)
+		return limits.Decision{Allowed: wait == 0, Wait: wait}
+	}
+	return own.Peek(now, n)
+}
+
+// portion is the share of a limit, kept because it takes a while to compile.
+type portion struct {
+	of        *limits.Spec
+	instances int
+	part      *limits.Spec
+}
+
+// own returns the limiter of this instance's share, made when it is first needed.
+func (l *limit) own(now limits.Time, s *limits.Spec) *limits.Limiter {
+	p := l.portion.Load()
+	if n := l.cluster.instances(); p == nil || p.of != s || p.instances != n {
+		p = &portion{s, n, shareOf(s, n)}
+		l.portion.Store(p)
+	}
+	part := p.part
+	own := l.local.Load()
+	if own == nil {
+		l.mu.Lock()
+		heard, rest, st := l.known.seq > 0, l.rest, l.lease.Known()
+		l.mu.Unlock()
+		fresh := newShare(now, s, part, int64(p.instances), heard, rest, st)
+		if l.local.CompareAndSwap(nil, fresh) {
+			return fresh
+		}
+		own = l.local.Load()
+	}
+	if own.Spec().Limit() != part.Limit() {
+		own.SetSpec(now, part)
+	}
+	return own
+}
+
+// Low implements [limits.Lender].
+func (l *limit) Low(now limits.Time) {
+	if !l.queued.Load() && !within(now, l.askedAt.Load(), l.askedAt.Load()+l.gap.Load()) {
+		l.ask(now)
+	}
+}
+
+func (l *limit) ask(now limits.Time) {
+	if !l.away(now) {
+		l.enqueue()
+	}
+}
+
+// Returned implements [limits.Lender].
+func (l *limit) Returned(now limits.Time, n int64) bool {
+	if own := l.local.Load(); own != nil && l.away(now) {
+		own.Refund(now, n)
+		return true
+	}
+	if within(now, l.freed.Load(), l.freeTil.Load()) {
+		l.passed.Add(-n)
+		return true
+	}
+	return false
+}
+
+// enqueue has the worker exchange with Redis about l.
+func (l *limit) enqueue() {
+	if l.queued.Swap(true) {
+		return
+	}
+	c := l.cluster
+	c.mu.Lock()
+	c.pending = append(c.pending, l)
+	c.mu.Unlock()
+	select {
+	case c.signal <- struct{}{}:
+	default:
+	}
+}
+
+// report is what l tells Redis: all that it has used, and what it wants. It is
+// called with mu held.
+func (l *limit) report(now limits.Time, clock string, offset time.Duration) []string {
+	c := l.cluster
+	if s := l.lease.Limiter().Spec(); s != l.spec {
+		l.spec, l.specText = s, specText(s)
+	}
+	if l.granted > 0 && (now >= l.good || l.since.Sub(now) > clockSet) {
+		// Redis may take it for used already: what was used is not reported again.
+		l.lease.Withdraw(limits.MaxN)
+		l.session, l.granted, l.used, l.acked, l.returned = c.session.Add(1), 0, 0, 0, 0
+	}
+	left := l.lease.Left()
+	used := l.granted - l.returned - left
+	fresh := used - l.used
+	l.measure(now, fresh)
+	chunk := l.chunk()
+	need := l.need.Swap(0)
+	back := int64(0)
+	switch {
+	case l.closing.Load() || l.lease.Closed() || fresh == 0 && need == 0:
+		back, chunk, need = l.lease.Withdraw(left), 0, 0
+	case left > 2*chunk+need:
+		back = l.lease.Withdraw(left - chunk - need)
+	}
+	l.returned += back
+	left -= back
+	c.stats.returned.Add(back)
+	l.used = l.granted - l.returned - l.lease.Left()
+	age := time.Duration(0)
+	if at := l.lease.Emptied(); left == 0 && at > l.since && now > at {
+		age = now.Sub(at)
+	}
+	reset := "0"
+	if n := l.lease.Resets(); n != l.resets {
+		l.resets, reset = n, "1"
+		l.dryTill.Store(0)
+	}
+	beside := int64(0)
+	if l.reporting = l.local.Load(); l.reporting != nil {
+		beside = l.reporting.Usage().Admitted
+	}
+	num := func(n int64) string { return strconv.FormatInt(n, 10) }
+	return []string{
+		clock, l.specText, boundsText(l.spec, now.Add(offset)), l.known.text, c.id, num(l.session), num(l.granted), num(l.used), num(l.returned),
+		num(max(0, chunk-left)), num(max(0, need-left)), num(int64(age)), num(int64(leaseInRest)), num(l.passed.Swap(0)), num(beside), reset, num(l.acked),
+	}
+}
+
+// measure keeps how busy l is.
+func (l *limit) measure(now limits.Time, used int64) {
+	u := l.lease.Limiter().Usage()
+	n := u.Admitted + u.Refused - l.counted.Admitted - l.counted.Refused
+	if d := now.Sub(l.since); l.since != 0 && d > 0 {
+		weight := min(1, d.Seconds()*5)
+		l.rate += weight * (float64(n)/d.Seconds() - l.rate)
+		l.use += weight * (float64(max(0, used))/d.Seconds() - l.use)
+	}
+	l.counted = u
+}
+
+// chunk is how many l should have in hand: what it uses in a while, but no more
+// than a part of what the limit holds.
+func (l *limit) chunk() int64 {
+	if l.cluster.o.Mode == Strict || l.spec.Limit().Kind == limits.IdleReset {
+		return 0
+	}
+	while := max(l.use/10, min(l.use, 2*decisions))
+	return int64(min(while, float64(l.spec.Capacity())/8))
+}

@@ -1,0 +1,413 @@
+-- What both scripts need: instants, the state of one key, and each kind's mathematics.
+--
+-- Lua's numbers are exact to 2^53 only. So instants are written as seconds and nanoseconds, and
+-- reckoned with in nanoseconds from now: now is 0, what has been is negative.
+local NEVER, SECOND, MAX = -math.huge, 1e9, 2 ^ 53
+local now_s, now_ns
+
+local function set_clock(text)
+  if text ~= '' then -- of a test
+    local s, ns = string.match(text, '^(%d+)%.(%d+)$')
+    now_s, now_ns = tonumber(s), tonumber(ns)
+  else
+    local t = redis.call('TIME')
+    now_s, now_ns = tonumber(t[1]), tonumber(t[2]) * 1000
+  end
+end
+
+local function corrupt(what) error('TGCORRUPT ' .. what, 0) end
+
+local function number(text)
+  local n = string.match(text or '', '^%-?%d+$') and tonumber(text)
+  if not n or n > 1e19 or n < -1e19 then corrupt('number') end
+  return n
+end
+
+local function count(text)
+  local n = number(text)
+  if n < 0 or n > MAX then corrupt('count') end
+  return n
+end
+
+local function instant(text)
+  if text == '-' then return NEVER end
+  local s, ns = string.match(text or '', '^(%-?%d+)%.(%d+)$')
+  if not s or #s > 12 or #ns > 9 then corrupt('instant') end
+  return (tonumber(s) - now_s) * SECOND + (tonumber(ns) - now_ns)
+end
+
+local function written(t)
+  if t == NEVER then return '-' end
+  t = math.max(-2e18, math.min(2e18, t))
+  local s = math.floor((t + now_ns) / SECOND)
+  return string.format('%.0f.%09.0f', s + now_s, math.min(t + now_ns - s * SECOND, SECOND - 1))
+end
+
+local function split(text, separator)
+  local all = {}
+  for part in string.gmatch(text, '[^' .. separator .. ']+') do all[#all + 1] = part end
+  return all
+end
+
+-- A kind is made of what a spec says and has
+--   n             how many it holds
+--   per_second    its rate
+--   level(st)     how many there are now
+--   take(st,n,at) st after n were used at an instant
+--   back(st,n)    st after n were given back
+--   wait(st,n)    nanoseconds until n are there
+--   full(st)      nanoseconds until st is as new
+--   spent(st,u)   makes st one of which u are used
+-- over a state with a, b and c, which package limits describes at State.
+local make = {}
+
+-- g: token bucket, by interval; a is when it was empty, b when the grace began ('cold', 'warm' or
+-- an instant), c the requests in the grace, or below 0 those and one more once the ramp has begun.
+function make.g(p)
+  local interval, burst, grace, ramp, idle, free = p[1], p[2], p[3], p[4], p[5], p[6]
+  local size, slack = interval * burst, 2e7
+  local k = {n = burst, per_second = SECOND / interval, idle = idle, free = free, warms = grace > 0 or ramp > 0}
+  local function curve(st, t) -- the clock of the ramp, which runs fast at first
+    local rem = st.b + grace + ramp - math.max(t, st.b + grace)
+    if rem <= 0 or ramp == 0 then return t end
+    local times = 2
+    if grace > 0 then times = math.max(2, (-st.c - 1) * interval / grace) end
+    return st.b + grace + ramp - rem - math.ceil((times - 1) / (2 * ramp) * rem * rem)
+  end
+  local function ramping(st) return type(st.b) == 'number' and st.c < 0 end
+  function k.settle(st)
+    if st.a > SECOND and not ramping(st) then st.a = 0 end -- the clock was set back
+    if not k.warms then
+      if st.b ~= 'cold' or st.a ~= NEVER then st.b, st.c = 'warm', 0 end
+      return
+    end
+    if st.b == 'warm' and idle > 0 and st.a + size + idle < 0 and st.a ~= NEVER then st.a, st.b, st.c = NEVER, 'cold', 0 end
+    if type(st.b) ~= 'number' then return end
+    if st.b > SECOND then st.b, st.c, st.a = 'warm', 0, 0 return end
+    if st.c >= 0 and st.b + grace <= 0 then
+      st.c = -st.c - 1
+      st.a = curve(st, st.b + grace) - interval
+    end
+    if st.c < 0 and st.b + grace + ramp <= 0 then
+      st.a = math.max(st.a, st.b + grace + ramp - interval)
+      st.b, st.c = 'warm', 0
+    end
+  end
+  function k.grace(st) -- how long nothing is limited
+    if k.warms and st.b == 'cold' and grace > 0 then return grace end
+    if k.warms and type(st.b) == 'number' and st.c >= 0 then return st.b + grace end
+    return 0
+  end
+  function k.begin(st)
+    if not k.warms or st.b ~= 'cold' then return end
+    st.b, st.c = 0, 0
+    k.settle(st)
+  end
+  local function empty(st, n, at)
+    if ramping(st) then
+      local v = curve(st, 0)
+      return math.max(st.a, v - size, curve(st, -slack) - n * interval), v
+    end
+    return math.max(st.a, at - size), 0
+  end
+  function k.level(st)
+    local z, t = empty(st, 1, 0)
+    return math.min(burst, math.floor((t - z) / interval))
+  end
+  function k.take(st, n, at)
+    if st.b == 'cold' then
+      if k.warms then k.begin(st) else st.b = 'warm' end
+    end
+    st.a = empty(st, n, at) + n * interval
+  end
+  function k.back(st, n) st.a = st.a - math.min(n, burst) * interval end
+  function k.wait(st, n)
+    local z, t = empty(st, n, 0)
+    local want = z + n * interval
+    if want <= t then return 0 end
+    if not ramping(st) then return want end
+    local stop = st.b + grace + ramp
+    local lo, hi = 0, math.max(stop, 0)
+    while lo < hi do
+      local mid = math.floor((lo + hi) / 2)
+      if curve(st, mid) >= want then hi = mid else lo = mid + 1 end
+    end
+    if lo < stop then return lo end
+    return math.max(stop, math.max(z, stop - interval) + n * interval)
+  end
+  function k.full(st)
+    local z = st.a
+    if type(st.b) == 'number' then z = math.max(z, st.b + grace + ramp - interval) end
+    return math.max(0, z + size)
+  end
+  function k.keep(st) return k.full(st) + (k.warms and idle or 0) end
+  function k.spent(st, u)
+    st.a = u > 0 and u * interval - size or NEVER
+    st.b, st.c = 'warm', 0
+  end
+  return k
+end
+
+-- c: counts in periods, whose bounds the caller gives; a is the last instant of the period that b,
+-- the count, belongs to.
+function make.c(p, bounds)
+  local k = {n = p[1], per_second = p[1] / p[2] * SECOND}
+  local from, to = 0, 1
+  if bounds then
+    for i = 1, 3 do
+      if bounds[i] <= 0 and 0 < bounds[i + 1] then from, to = bounds[i], bounds[i + 1] end
+    end
+    if from == 0 and to == 1 and bounds[2] ~= 0 then error('TGCLOCK ' .. written(0), 0) end
+  end
+  function k.settle(st)
+    if st.a == NEVER or st.a < from then
+      st.a, st.b = to - 1, 0
+    elseif st.a >= to then -- the clock was set back
+      if st.b > 0 then st.b = k.n end
+      st.a = to - 1
+    end
+  end
+  function k.level(st) return k.n - st.b end
+  function k.take(st, n, at) if at >= from then st.b = st.b + n end end
+  function k.back(st, n) st.b = math.max(0, st.b - n) end
+  function k.wait(st, n) return n <= k.n - st.b and 0 or to end
+  function k.full(st) return st.b > 0 and to or 0 end
+  function k.spent(st, u) st.a, st.b = to - 1, u end
+  return k
+end
+
+-- w: never more than n in any period; log is pairs of an instant and how many came then.
+function make.w(p)
+  local n, period = p[1], p[2]
+  local k = {n = n, per_second = n / period * SECOND, log = true}
+  local chunk = math.ceil(n / 128)
+  function k.settle(st)
+    local log, kept = st.log, {}
+    if #log == 0 and st.b > 0 and st.a ~= NEVER then log = {{st.a, st.b}} end
+    if #log > 0 and log[#log][1] > SECOND then log = {{0, n}} end
+    for _, e in ipairs(log) do
+      if e[1] + period > 0 then kept[#kept + 1] = e end
+    end
+    st.log = kept
+  end
+  local function used(st)
+    local u = 0
+    for _, e in ipairs(st.log) do u = u + e[2] end
+    return u
+  end
+  function k.level(st) return n - used(st) end
+  function k.take(st, m, at)
+    if m <= 0 then return end
+    local last = st.log[#st.log]
+    if last and at < last[1] then at = last[1] end
+    if last and (last[1] == at or last[2] + m <= chunk) then
+      last[1], last[2] = at, last[2] + m
+    else
+      st.log[#st.log + 1] = {at, m}
+    end
+  end
+  function k.back(st, m)
+    while m > 0 and #st.log > 0 do
+      local last = st.log[#st.log]
+      local out = math.min(m, last[2])
+      last[2], m = last[2] - out, m - out
+      if last[2] == 0 then st.log[#st.log] = nil end
+    end
+  end
+  function k.wait(st, m)
+    local over = used(st) + m - n
+    for _, e in ipairs(st.log) do
+      if over <= 0 then break end
+      over = over - e[2]
+      if over <= 0 then return e[1] + period end
+    end
+    return over <= 0 and 0 or period
+  end
+  function k.full(st) return #st.log > 0 and math.max(0, st.log[#st.log][1] + period) or 0 end
+  function k.spent(st, u) st.log = u > 0 and {{0, u}} or {} end
+  return k
+end
+
+-- i: n, then silence; a is the last request, b the count since the last silence.
+function make.i(p)
+  local n, period = p[1], p[2]
+  local k = {n = n, per_second = n / period * SECOND, silence = true}
+  function k.settle(st)
+    if st.a > SECOND then st.a, st.b = 0, n end
+    if st.a + period <= 0 then st.a, st.b = NEVER, 0 end
+  end
+  function k.level(st) return n - st.b end
+  function k.take(st, m, at)
+    if m <= 0 then return end
+    if at - st.a >= period then st.b = 0 end
+    st.a, st.b = math.max(st.a, at), st.b + m
+  end
+  function k.back(st, m) st.b = math.max(0, st.b - m) end
+  function k.wait(st, m) return m <= n - st.b and 0 or math.max(0, st.a + period) end
+  function k.full(st) return st.b > 0 and math.max(0, st.a + period) or 0 end
+  function k.spent(st, u) st.a, st.b = u > 0 and 0 or NEVER, u end
+  return k
+end
+
+local function kind(spec, bounds)
+  local p = split(spec, ':')
+  local of = table.remove(p, 1)
+  if not make[of] then corrupt('kind') end
+  for i = 1, of == 'g' and 6 or 2 do p[i] = number(p[i]) end
+  if p[1] < 1 or p[2] < 1 then corrupt('spec') end
+  return make[of](p, bounds)
+end
+
+local function warmth(text)
+  if text == 'cold' or text == 'warm' then return text end
+  return instant(text)
+end
+
+local function state(spec, a, b, c)
+  local st = {a = instant(a), b = 0, c = 0, log = {}}
+  if string.sub(spec, 1, 1) == 'g' then
+    st.b, st.c = warmth(b), number(c)
+  else
+    st.b = count(b)
+  end
+  return st
+end
+
+-- load reads a key: "1 reset seq spec a b c log holders".
+local function load(key)
+  local v = redis.pcall('GET', key)
+  if type(v) == 'table' then corrupt('type') end
+  if not v then return nil end
+  local reset, seq, spec, a, b, c, log, held = string.match(v, '^1 (%d+) (%d+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
+  if not reset then corrupt('value') end
+  local st = state(spec, a, b, c)
+  st.reset, st.seq, st.spec, st.holders = count(reset), count(seq), spec, {}
+  if log ~= '-' then
+    local last = NEVER
+    for _, e in ipairs(split(log, ',')) do
+      local t, n = string.match(e, '^([^/]+)/(%d+)$')
+      if not t then corrupt('log') end
+      st.log[#st.log + 1] = {math.max(last, instant(t)), count(n)}
+      last = st.log[#st.log][1]
+    end
+  end
+  if held ~= '-' then
+    for _, e in ipairs(split(held, ',')) do
+      local id, session, g, u, r, deadline = string.match(e, '^([^=]+)=(%d+)/(%-?%d+)/(%-?%d+)/(%-?%d+)/(.+)$')
+      if not id then corrupt('holder') end
+      st.holders[#st.holders + 1] =
+        {id = id, session = session, g = number(g), u = number(u), r = number(r), deadline = instant(deadline)}
+    end
+  end
+  return st
+end
+
+-- known is what the caller remembers: "reset seq a b c". A store that has forgotten, or a replica that
+-- never heard, is reminded: of two states the one that admits less counts.
+local function remember(st, spec, known)
+  local reset, seq, a, b, c = string.match(known, '^(%d+) (%d+) (%S+) (%S+) (%S+)$')
+  local k = state(spec, a, b, c)
+  k.reset, k.seq, k.spec, k.holders = tonumber(reset), tonumber(seq), spec, {}
+  if not st then return k end
+  if k.reset > st.reset then st.reset, st.seq = k.reset, 0 end
+  if k.reset < st.reset or k.seq <= st.seq or string.sub(st.spec, 1, 1) ~= string.sub(spec, 1, 1) then return st end
+  st.seq = k.seq
+  if type(k.b) == 'number' and type(st.b) == 'number' and k.a == st.a then st.b = math.max(st.b, k.b) end
+  if k.a > st.a then
+    st.a, st.b, st.c = k.a, k.b, k.c
+    if #st.log > 0 and k.b > 0 then st.log = {} end
+  end
+  if k.b == 'warm' then st.b, st.c = 'warm', 0 end
+  return st
+end
+
+-- open makes a state ready to decide by: under the limit that is in force now, at this instant.
+local function open(key, spec, bounds, known)
+  local st = remember(load(key), spec, known)
+  if bounds == '-' then
+    bounds = nil
+  else
+    local b = split(bounds, ',')
+    bounds = {instant(b[1]), instant(b[2]), instant(b[3]), instant(b[4])}
+  end
+  local k = kind(spec, bounds)
+  if st.spec ~= spec then
+    local old = kind(st.spec, string.sub(st.spec, 1, 1) == 'c' and bounds or nil)
+    old.settle(st)
+    local fixed = string.match(st.spec, '^c:%d+(.*)$')
+    if fixed and fixed == string.match(spec, '^c:%d+(.*)$') and not string.find(spec, 'q', 1, true) then
+      -- A fixed window keeps its count.
+    elseif st.b == 'cold' and k.warms then
+      st.a = NEVER
+    else
+      local used = math.min(math.max(old.n - old.level(st), 0), old.n)
+      if st.a == NEVER and #st.log == 0 then used = 0 end
+      local carried = math.ceil(used / old.n * k.n)
+      if carried == k.n and k.per_second > old.per_second and not k.idle then carried = carried - 1 end
+      st.b, st.c, st.log, st.a = 0, 0, {}, NEVER
+      k.spent(st, carried)
+    end
+    st.spec = spec
+  end
+  k.settle(st)
+  st.held = 0
+  local live = {}
+  for _, h in ipairs(st.holders) do
+    h.out = math.max(0, h.g - h.u - h.r)
+    if h.deadline > 0 then
+      live[#live + 1] = h
+      st.held = st.held + h.out
+    elseif h.out > 0 then
+      k.take(st, h.out, math.max(h.deadline, -SECOND)) -- whoever held it may have used it
+    end
+  end
+  st.holders = live
+  if k.silence and st.held > 0 and st.b > 0 then st.a = math.max(st.a, 0) end
+  return st, k
+end
+
+
+local function texts(st, k)
+  local a, b = st.a, st.b
+  if k.log then
+    a, b = NEVER, 0
+    for _, e in ipairs(st.log) do a, b = e[1], b + e[2] end
+  end
+  if type(b) == 'number' then
+    b = k.warms and written(b) or string.format('%.0f', b)
+  end
+  return written(a), b, string.format('%.0f', st.c)
+end
+
+local function save(key, st, k)
+  st.seq = st.seq + 1
+  local a, b, c = texts(st, k)
+  local log, held, last = {}, {}, 0
+  for i, e in ipairs(st.log) do log[i] = written(e[1]) .. '/' .. string.format('%.0f', e[2]) end
+  for i, h in ipairs(st.holders) do
+    held[i] = string.format('%s=%s/%.0f/%.0f/%.0f/%s', h.id, h.session, h.g, h.u, h.r, written(h.deadline))
+    last = math.max(last, h.deadline)
+  end
+  local keep = (k.keep or k.full)(st)
+  if last > 0 then keep = math.max(keep, last + (k.log and k.full(st) or 0)) + SECOND end
+  keep = math.floor(math.min(keep, 2e18) / 1e6) + 1000
+  redis.call('SET', key, string.format('1 %.0f %.0f %s %s %s %s %s %s', st.reset, st.seq, st.spec, a, b, c,
+    #log > 0 and table.concat(log, ',') or '-', #held > 0 and table.concat(held, ',') or '-'), 'PX', string.format('%.0f', keep))
+end
+
+local function whole(n) return string.format('%.0f', n) end
+
+-- What the caller is to remember, and to tell next time.
+local function note(st, k)
+  local a, b, c = texts(st, k)
+  return whole(st.reset) .. ' ' .. whole(st.seq) .. ' ' .. a .. ' ' .. b .. ' ' .. c
+end
+
+-- guard turns what is wrong with a value into an error reply that names it.
+local function guard(f)
+  local ok, answer = pcall(f)
+  if ok then return answer end
+  if type(answer) == 'table' then answer = answer.err or 'TGCORRUPT' end
+  if string.sub(answer, 1, 2) ~= 'TG' then answer = 'TGCORRUPT ' .. answer end
+  return redis.error_reply(answer)
+end

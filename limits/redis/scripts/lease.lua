@@ -1,0 +1,83 @@
+-- lease: one instance reports what it has used of one limit and takes more in hand. ARGV: the clock, the
+-- spec, its bounds, what is known; instance, session; in this session so far granted, used and given back;
+-- what it wants beside, what it needs at least; how long ago, in nanoseconds, it used the last; how long
+-- its lease is; what it let pass in the grace; what it used without a lease; 1 to
+-- forget all use; how much of the use Redis has acknowledged.
+-- The answer: time, granted so far, rest, wait, full, grace, what to remember, whether it was new.
+return guard(function()
+  set_clock(ARGV[1])
+  local key, spec = KEYS[1], ARGV[2]
+  local st, k = open(key, spec, ARGV[3], ARGV[4])
+  local id, session = ARGV[5], ARGV[6]
+  local g, u, r = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
+  local want, need, age, lasts = tonumber(ARGV[10]), tonumber(ARGV[11]), tonumber(ARGV[12]), tonumber(ARGV[13])
+  local seen, beside = tonumber(ARGV[14]), tonumber(ARGV[15])
+  if ARGV[16] == '1' then
+    st.reset, st.seq, st.log, st.b, st.c, st.a = now_s * 1e6 + math.floor(now_ns / 1000), 0, {}, k.idle and 'warm' or 0, 0, NEVER
+    k.spent(st, 0)
+    k.settle(st)
+  end
+  local mine
+  for i, h in ipairs(st.holders) do
+    if h.id == id then
+      if h.session == session then
+        mine = h
+      else -- of a lease that it has lost
+        k.take(st, h.out, 0)
+        st.held = st.held - h.out
+        table.remove(st.holders, i)
+      end
+      break
+    end
+  end
+  if not mine then
+    -- With g above 0 the store has forgotten: what is held is held again.
+    mine = {id = id, session = session, g = g, u = tonumber(ARGV[17]), r = r, out = 0}
+    st.holders[#st.holders + 1] = mine
+  end
+  if u > mine.u then k.take(st, u - mine.u, -age) elseif u < mine.u then k.back(st, mine.u - u) end
+  st.held = st.held - mine.out
+  mine.u, mine.r = u, r
+  mine.out = math.max(0, mine.g - u - r)
+  st.held = st.held + mine.out
+  if beside > 0 then k.take(st, math.min(beside, math.max(0, k.level(st) - st.held)), 0) end
+  if seen > 0 and type(st.b) == 'number' and k.grace and st.c >= 0 and k.free == 0 then st.c = st.c + seen end
+
+  local free, wait = 0, 0
+  if k.grace and need > 0 then
+    free = k.grace(st)
+    if free > 0 then
+      k.begin(st)
+      if k.free > 0 then -- what goes free is capped: it is lent like the rest
+        local some = math.min(math.max(0, k.free - st.c), math.max(need, math.floor((k.free - st.c) / 4)))
+        st.c, free = st.c + some, some > 0 and -some or 0
+        st.a = math.max(st.a, math.min(0, math.max(st.a, -k.n * SECOND / k.per_second) + some * SECOND / k.per_second))
+      end
+    end
+  end
+  local room = k.level(st) - st.held
+  if free == 0 and room > 0 then
+    local more = math.min(room, math.max(need, math.min(want, math.floor(room / 2))))
+    if more > 0 then
+      if k.begin then k.begin(st) end
+      mine.g, mine.out, st.held, room = mine.g + more, mine.out + more, st.held + more, room - more
+    end
+  end
+  if free == 0 then
+    local ask = math.max(need, 1)
+    if ask > k.n then
+      wait = -1
+    elseif room < ask then
+      wait = k.wait(st, math.min(ask + st.held, math.max(k.n, ask)))
+      if wait == 0 then wait = k.wait(st, k.n) end
+    end
+  end
+  mine.deadline = lasts
+  if mine.out == 0 then
+    for i, h in ipairs(st.holders) do
+      if h == mine and mine.g == 0 then table.remove(st.holders, i) break end
+    end
+  end
+  save(key, st, k)
+  return {written(0), whole(mine.g), whole(math.max(0, room)), whole(wait), whole(k.full(st)), whole(free), note(st, k), whole(mine.u)}
+end)

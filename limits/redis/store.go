@@ -1,0 +1,115 @@
+package redis
+
+import (
+	"context"
+	"crypto/sha1"
+	_ "embed"
+	"encoding/hex"
+	"errors"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/redis/rueidis"
+)
+
+//go:embed scripts/common.lua
+var commonLua string
+
+//go:embed scripts/take.lua
+var takeLua string
+
+//go:embed scripts/lease.lua
+var leaseLua string
+
+//go:embed scripts/beat.lua
+var beatLua string
+
+// script is what Redis runs.
+type script struct{ body, sha string }
+
+func newScript(body string) script {
+	sum := sha1.Sum([]byte(body)) // the name that Redis gives it
+	return script{body, hex.EncodeToString(sum[:])}
+}
+
+// scripts are all that is ever run.
+type scripts struct{ take, lease, beat script }
+
+func newScripts() scripts {
+	return scripts{newScript(commonLua + takeLua), newScript(commonLua + leaseLua), newScript(beatLua)}
+}
+
+// call is one run of a script on keys of one slot.
+type call struct {
+	script script
+	keys   []string
+	args   []string
+}
+
+// answer is what a script returned.
+type answer struct {
+	values []rueidis.RedisMessage
+	err    error
+}
+
+// run makes all calls at once, pipelined, within the timeout.
+func (c *Cluster) run(ctx context.Context, calls []call) []answer {
+	answers := make([]answer, len(calls))
+	client := c.client.Load()
+	if client == nil {
+		for i := range answers {
+			answers[i].err = errAbsent
+		}
+		return answers
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.o.Timeout)
+	defer cancel()
+	b := (*client).B()
+	cmds := make(rueidis.Commands, len(calls))
+	for i, k := range calls {
+		cmds[i] = b.Evalsha().Sha1(k.script.sha).Numkeys(int64(len(k.keys))).Key(k.keys...).Arg(k.args...).Build()
+	}
+	c.stats.calls.Add(int64(len(calls)))
+	for i, r := range (*client).DoMulti(ctx, cmds...) {
+		if e, ok := rueidis.IsRedisErr(r.Error()); ok && e.IsNoScript() {
+			k := calls[i]
+			r = (*client).Do(ctx, b.Eval().Script(k.script.body).Numkeys(int64(len(k.keys))).Key(k.keys...).Arg(k.args...).Build())
+		}
+		answers[i].values, answers[i].err = r.ToArray()
+	}
+	return answers
+}
+
+var errAbsent = errors.New("not connected yet")
+
+// isCorrupt reports whether the value of a key, not Redis, is at fault.
+func isCorrupt(err error) bool {
+	e, ok := rueidis.IsRedisErr(err)
+	return ok && strings.Contains(e.Error(), "TGCORRUPT") || errors.Is(err, errAnswer)
+}
+
+// otherClock returns Redis' time if a script says that the periods it was given
+// are not those of its clock.
+func otherClock(err error) (string, bool) {
+	if e, ok := rueidis.IsRedisErr(err); ok {
+		if _, at, found := strings.Cut(e.Error(), "TGCLOCK "); found {
+			return at, true
+		}
+	}
+	return "", false
+}
+
+// connect makes a client.
+func connect(o *Options) (rueidis.Client, error) {
+	co := rueidis.ClientOption{
+		InitAddress: o.Addresses, Username: o.Username, Password: o.Password, TLSConfig: o.TLS,
+		ClientName: "tollgate", DisableCache: true, DisableRetry: true, AlwaysPipelining: true,
+		Dialer:           net.Dialer{Timeout: time.Second, KeepAlive: time.Second},
+		ConnWriteTimeout: time.Second,
+	}
+	if o.SentinelMaster != "" {
+		co.Sentinel = rueidis.SentinelOption{MasterSet: o.SentinelMaster, TLSConfig: o.TLS, Username: o.Username, Password: o.Password}
+	}
+	return rueidis.NewClient(co)
+}

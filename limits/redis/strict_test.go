@@ -1,0 +1,140 @@
+package redis
+
+import (
+	"context"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/tollgate-dev/tollgate/limits"
+	"github.com/tollgate-dev/tollgate/limits/limitstest"
+)
+
+func kinds() map[string]limits.Limit {
+	const s = time.Second
+	return map[string]limits.Limit{
+		"rate":         {Kind: limits.Rate, N: 10, Period: s, Burst: 5},
+		"rate/odd":     {Kind: limits.Rate, N: 3, Period: s, Burst: 7},
+		"pace":         {Kind: limits.Pace, N: 10, Period: s},
+		"fixed_window": {Kind: limits.FixedWindow, N: 10, Period: 2 * s},
+		"quota":        {Kind: limits.Quota, N: 20, Calendar: limits.Minute},
+		"window":       {Kind: limits.Window, N: 10, Period: 2 * s},
+		"idle_reset":   {Kind: limits.IdleReset, N: 5, Period: s},
+	}
+}
+
+// TestStrictDecidesAsTheModel has three instances decide about one limit in
+// turns, which must be as the slow and obvious model decides alone.
+func TestStrictDecidesAsTheModel(t *testing.T) {
+	s := start(t)
+	for name, l := range kinds() {
+		t.Run(name, func(t *testing.T) {
+			clock := newFake()
+			var all []*Cluster
+			for range 3 {
+				all = append(all, join(t, Options{Addresses: []string{s.addr}, Mode: Strict, Prefix: "model/" + name, fake: clock.now}))
+			}
+			for seed := range uint64(4) {
+				clock.advance(24 * time.Hour)
+				rng := rand.New(rand.NewPCG(seed, 7))
+				spec := compile(t, l)
+				var own []*limits.Limiter
+				for _, c := range all {
+					own = append(own, c.limiter(spec, "g", itoa(int(seed))))
+				}
+				model := limitstest.NewModel(spec.Limit())
+				for step := range 250 {
+					// Redis counts in microseconds.
+					clock.advance(time.Duration(rng.Int64N(300_000)) * time.Microsecond)
+					n := 1 + rng.Int64N(3)
+					i := rng.IntN(3)
+					got, want := all[i].take(own[i], n), model.Take(clock.now(), n)
+					if got.Allowed != want {
+						t.Fatalf("seed %d, step %d: instance %d takes %d: %+v, the model says %v", seed, step, i, n, got, want)
+					}
+					if got.Allowed || rng.IntN(5) > 0 || got.Wait == limits.Never {
+						continue
+					}
+					clock.advance(got.Wait - 1)
+					early := []limits.Claim{{Limiter: own[0], N: n}}
+					if all[0].PeekAll(context.Background(), clock.now(), early) < 0 {
+						t.Fatalf("step %d: %d are admitted before the wait of %v is over", step, n, got.Wait)
+					}
+					clock.advance(1)
+					if d := all[0].take(own[0], n); !d.Allowed || !model.Take(clock.now(), n) {
+						t.Fatalf("step %d: after the wait of %v for %d: %+v", step, got.Wait, n, d)
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestStrictTakesAllOrNothing(t *testing.T) {
+	s := start(t)
+	clock := newFake()
+	c := join(t, Options{Addresses: []string{s.addr}, Mode: Strict, fake: clock.now})
+	wide := c.limiter(compile(t, limits.Limit{Kind: limits.Window, N: 10, Period: time.Second}), "g", "wide")
+	tight := c.limiter(compile(t, limits.Limit{Kind: limits.Quota, N: 2, Calendar: limits.Day}), "g", "tight")
+	watches := c.limiter(compile(t, limits.Limit{Kind: limits.Pace, N: 1, Period: time.Hour, Shadow: true}), "g", "watches")
+	for i, want := range []int{-1, -1, 1, 1} {
+		claims := []limits.Claim{{Limiter: wide, N: 1}, {Limiter: tight, N: 1}, {Limiter: watches, N: 1}}
+		before := c.stats.calls.Load()
+		if got, _ := c.TakeAll(context.Background(), nil, clock.now(), claims); got != want {
+			t.Errorf("request %d: %d, want %d: %+v", i, got, want, claims)
+		}
+		if n := c.stats.calls.Load() - before; n > 1 && i > 0 {
+			t.Errorf("request %d took %d calls", i, n)
+		}
+	}
+	look := []limits.Claim{{Limiter: wide, N: 0}, {Limiter: watches, N: 0}}
+	c.PeekAll(context.Background(), clock.now(), look)
+	if got := look[0].Decision.Remaining; got != 8 {
+		t.Errorf("%d of 10 remain after two that were admitted, want 8", got)
+	}
+	if look[1].Decision.Allowed {
+		t.Error("the shadow counted nothing")
+	}
+}
+
+func TestStrictFollowsAChangeOfLimit(t *testing.T) {
+	s := start(t)
+	clock := newFake()
+	o := Options{Addresses: []string{s.addr}, Mode: Strict, fake: clock.now}
+	c, d := join(t, o), join(t, o)
+	five := compile(t, limits.Limit{Kind: limits.Rate, N: 5, Period: time.Second})
+	ten := compile(t, limits.Limit{Kind: limits.Window, N: 10, Period: time.Second})
+	a, b := c.limiter(five, "g", "k"), d.limiter(five, "g", "k")
+	for range 4 {
+		c.take(a, 1)
+	}
+	a.SetSpec(clock.now(), ten)
+	b.SetSpec(clock.now(), ten)
+	for i, want := range []bool{true, true, false} {
+		if got := d.take(b, 1); got.Allowed != want {
+			t.Errorf("request %d under ten, of which eight were used: %+v", i, got)
+		}
+	}
+}
+
+func TestKeysLiveNoLongerThanTheLimitNeeds(t *testing.T) {
+	s := start(t)
+	clock := limits.NewClock()
+	c := join(t, Options{Addresses: []string{s.addr}, Mode: Strict, Clock: clock})
+	for name, most := range map[string]struct {
+		limit limits.Limit
+		ms    int64
+	}{
+		"rate":   {limits.Limit{Kind: limits.Rate, N: 5, Period: time.Second}, 1500},
+		"window": {limits.Limit{Kind: limits.Window, N: 5, Period: 3 * time.Second}, 4100},
+	} {
+		l := c.limiter(compile(t, most.limit), "ttl", name)
+		if d := c.take(l, 1); !d.Allowed {
+			t.Fatal(d)
+		}
+		ttl, err := s.client().Do(context.Background(), s.client().B().Pttl().Key(limitOf(l).key).Build()).AsInt64()
+		if err != nil || ttl < 1 || ttl > most.ms {
+			t.Errorf("%s lives %d ms, want at most %d: %v", name, ttl, most.ms, err)
+		}
+	}
+}
