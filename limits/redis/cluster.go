@@ -229,6 +229,7 @@ func (c *Cluster) share(key string, limiter *limits.Limiter) {
 	}
 	l := &limit{cluster: c, key: key, known: noteOf(limiter.State()), session: c.session.Add(1)}
 	limiter.Lend(&l.lease, l)
+	l.spec, l.specText = limiter.Spec(), specText(limiter.Spec())
 }
 
 // Close gives back what this instance holds and disconnects.

@@ -178,14 +178,18 @@ func (l *limit) accept(now limits.Time, v []rueidis.RedisMessage) error {
 		l.freeTil.Store(int64(now.Add(graceSteps)))
 		l.dryTill.Store(0)
 	}
-	if more > 0 || l.lease.Left() > 0 {
-		l.dryTill.Store(0)
-	} else if free == 0 && wait != 0 {
+	l.dryTill.Store(0)
+	if free == 0 && wait > 0 {
 		l.dryFrom.Store(int64(now))
-		l.dryFor.Store(max(1, l.need.Load()))
+		l.dryFor.Store(max(1, l.needed))
 		l.dryTill.Store(int64(now.Add(max(time.Duration(wait), gap))))
 	}
-	l.lease.Grant(l.spec, more, now, l.good)
+	until := l.good
+	if more > 0 && more <= l.needed {
+		// Redis counts as used what a request waits for: it must not lie about.
+		until = c.now().Add(atOnce)
+	}
+	l.lease.Grant(l.spec, more, now, until)
 	return nil
 }
 
@@ -198,12 +202,15 @@ func (l *limit) pause() time.Duration {
 	if i := l.spec.Interval(); i > 0 {
 		fill = time.Duration(min(float64(i)*float64(l.spec.Capacity()), 1e18))
 	}
-	gap := maxGap
+	gap, room := maxGap, fill/20
+	if l.spec.Interval() > 0 {
+		room = fill / 3
+	}
 	if l.rate > 0 {
 		gap = min(gap, time.Duration(decisions/l.rate*1e9))
 	}
-	if fill > 0 {
-		gap = min(gap, fill/20)
+	if room > 0 {
+		gap = min(gap, room)
 	}
 	return gap
 }

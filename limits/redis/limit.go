@@ -40,6 +40,7 @@ type limit struct {
 	used      int64
 	acked     int64 // of used, what Redis has heard of
 	returned  int64
+	needed    int64           // what the exchange under way asks for at least
 	reporting *limits.Limiter // local, while its use is being reported
 	good      limits.Time     // until when what is held is held in Redis too
 	since     limits.Time     // the last exchange
@@ -65,8 +66,9 @@ const (
 	brokenFor  = time.Second
 	askAgain   = time.Millisecond
 	freeAhead  = 50 * time.Millisecond
-	maxGap     = 50 * time.Millisecond
-	decisions  = 100 // at least so many on one call to Redis, of a key that is in much use
+	maxGap     = 100 * time.Millisecond
+	atOnce     = 10 * time.Millisecond // how soon a request takes what it waited for
+	decisions  = 100                   // at least so many on one call to Redis, of a key that is in much use
 	graceSteps = 250 * time.Millisecond
 )
 
@@ -220,9 +222,7 @@ func (l *limit) enqueue() {
 // called with mu held.
 func (l *limit) report(now limits.Time, clock string, offset time.Duration) []string {
 	c := l.cluster
-	if s := l.lease.Limiter().Spec(); s != l.spec {
-		l.spec, l.specText = s, specText(s)
-	}
+	l.follow(l.lease.Limiter().Spec())
 	if l.granted > 0 && (now >= l.good || l.since.Sub(now) > clockSet) {
 		// Redis may take it for used already: what was used is not reported again.
 		l.lease.Withdraw(limits.MaxN)
@@ -259,10 +259,27 @@ func (l *limit) report(now limits.Time, clock string, offset time.Duration) []st
 		beside = l.reporting.Usage().Admitted
 	}
 	num := func(n int64) string { return strconv.FormatInt(n, 10) }
+	l.needed = max(0, need-left)
 	return []string{
 		clock, l.specText, boundsText(l.spec, now.Add(offset)), l.known.text, c.id, num(l.session), num(l.granted), num(l.used), num(l.returned),
-		num(max(0, chunk-left)), num(max(0, need-left)), num(int64(age)), num(int64(leaseInRest)), num(l.passed.Swap(0)), num(beside), reset, num(l.acked),
+		num(max(0, chunk-left)), num(l.needed), num(int64(age)), num(int64(leaseInRest)), num(l.passed.Swap(0)), num(beside), reset, num(l.acked),
 	}
+}
+
+// follow makes s the limit that l talks about; mu is held.
+func (l *limit) follow(s *limits.Spec) {
+	if s == l.spec {
+		return
+	}
+	text := specText(s)
+	if l.spec != nil && text[0] != l.specText[0] {
+		// What is known of another kind means nothing: Redis carries over what it has.
+		l.known = note{reset: l.known.reset, text: strconv.FormatInt(l.known.reset, 10) + " 0 - 0 0"}
+		if text[0] == 'g' {
+			l.known.text = strconv.FormatInt(l.known.reset, 10) + " 0 - warm 0"
+		}
+	}
+	l.spec, l.specText = s, text
 }
 
 // measure keeps how busy l is.

@@ -280,9 +280,7 @@ func (c *Cluster) takeCall(now limits.Time, claims []limits.Claim, p part, look 
 	for _, i := range p.claims {
 		l, s := limitOf(claims[i].Limiter), claims[i].Limiter.Spec()
 		l.mu.Lock()
-		if s != l.spec {
-			l.spec, l.specText = s, specText(s)
-		}
+		l.follow(s)
 		text, known := l.specText, l.known.text
 		l.mu.Unlock()
 		n := max(claims[i].N, 0) * sign

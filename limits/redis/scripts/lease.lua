@@ -60,7 +60,13 @@ return guard(function()
     local more = math.min(room, math.max(need, math.min(want, math.floor(room / 2))))
     if more > 0 then
       if k.begin then k.begin(st) end
-      mine.g, mine.out, st.held, room = mine.g + more, mine.out + more, st.held + more, room - more
+      mine.g, room = mine.g + more, room - more
+      if more <= need then -- for a request that waits for it: as good as used
+        k.take(st, more, 0)
+        mine.u = mine.u + more
+      else
+        mine.out, st.held = mine.out + more, st.held + more
+      end
     end
   end
   if free == 0 then

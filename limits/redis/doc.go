@@ -1,0 +1,92 @@
+// Package redis shares limits over many instances, through Redis or Valkey.
+//
+//	c, err := redis.Open(ctx, redis.Options{Addresses: []string{"127.0.0.1:6379"}, Clock: clock})
+//	l := limits.New(spec, clock.Now())
+//	c.Share(clock.Now(), "billing", "prod", l)  // before anybody uses it
+//	refused, err := c.TakeAll(ctx, nil, clock.Now(), []limits.Claim{{Limiter: l, N: 1}})
+//
+// # One key for one limiter
+//
+// A shared limiter is one string in Redis, PREFIX{GROUP}KEY, whose group is the
+// consumer's id, or a hash of the descriptor. It reads
+//
+//	1 RESETS WRITES SPEC A B C LOG HOLDERS
+//
+// SPEC says what limit the rest was counted under; a script that is called with
+// another one carries over what was used, in proportion, as
+// [limits.Limiter.SetSpec] does. A, B and C are those of [limits.State], LOG is
+// when requests of a window came, HOLDERS who has how much in hand. A key lives
+// until its limiter is as good as new; with a warm-up, for the idle period more,
+// since the grace comes once. In PREFIX{instances} every instance leaves its name
+// once a second; after five seconds without it counts as gone.
+//
+// The mathematics are in Lua, once for both modes (scripts/common.lua). Time is
+// Redis' own: instances' clocks may differ. What Lua cannot know, when the days
+// of a calendar somewhere begin, a call brings along for three periods; if Redis'
+// clock lies in none of them the script says what time it is, and is called again.
+//
+// # Strict
+//
+// One call decides about all limits of a request, and takes all or none. On a
+// Redis Cluster one call can only be about keys of one slot. All limits of a
+// consumer are in one; where a request has limits in several slots, their calls
+// go out together, and what was taken is given back if another slot refuses.
+//
+// # Leased
+//
+// An instance takes requests in hand before it needs them and decides from there
+// ([limits.Lease]), as fast as about a limit of its own. Three rules make that
+// exact:
+//
+//   - What is in hand is still in the bucket. Redis grants what the bucket holds
+//     less what all instances have in hand, so that whatever they do with it, and
+//     at once, they cannot exceed what the limit would admit at that moment. Only
+//     when an instance reports what it used is it taken out, as of the moment when
+//     the last was used.
+//   - What a request waits for counts as used when it is granted, and what is not
+//     taken within 10 ms comes back.
+//   - A lease lasts 2 s here and 4 s in Redis. Who is killed, stopped or has its
+//     clock set loses what it has in hand; Redis takes it for used then.
+//
+// The exchange is safe to repeat: an instance reports, and Redis keeps, how much
+// was granted, used and returned since the session began, never a difference.
+// So an answer that is lost costs nothing.
+//
+// How much: what was used in the last tenth of a second, or 200 requests' worth
+// of a second; at most a quarter of what the limit holds and half of what is left
+// of it, so that nobody takes all. Where so little is left that only the request
+// that waits gets something, the limit is decided about in Redis, but for what
+// Redis has answered: that nothing is to be had before some instant. Until then
+// everybody is refused without asking. An exchange is due when a third of the
+// chunk is left, at most every 100 decisions; each half second while something is
+// in hand; and what lay there unused for so long is returned, as is everything
+// at the end ([Cluster.Close]).
+//
+// During the grace of a warm-up nothing is counted but reported; it begins and
+// ends for all instances together, and the ramp that follows is one for all.
+//
+// # When Redis is away
+//
+// Every call is bounded by Options.Timeout. The first one that fails opens the
+// breaker (on a cluster there is one for each 256 slots): from then on no
+// decision waits. Limits decide as their OnError says: local, from a share of the
+// limit, divided by the instances last seen, that begins with a share of what was
+// last left; allow; or deny, which makes the decision Undecided. Each 200 ms one
+// call finds out whether Redis can be written to. When it can, what was admitted
+// meanwhile is reported, so that no burst follows.
+//
+// A store that was flushed, or a replica that never heard, is reminded. With each
+// call goes what this instance last heard of the limiter; when that is newer than
+// what Redis has, of the two states the one that admits less counts.
+//
+// # Who may do what
+//
+// A value that cannot be meant is an error of that one limit, which then decides
+// as its OnError says; it opens no door and stops nobody else. The user needs
+//
+//	ACL SETUSER tollgate on >SECRET ~tollgate{* resetchannels -@all +hello +auth +ping
+//	    +client|setname +client|setinfo +evalsha +eval +get +set +time
+//	    +zadd +zrem +zremrangebyscore +zcard +pexpire
+//
+// and on a cluster +cluster|slots and +cluster|shards.
+package redis

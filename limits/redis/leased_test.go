@@ -1,0 +1,162 @@
+package redis
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tollgate-dev/tollgate/limits"
+	"github.com/tollgate-dev/tollgate/limits/limitstest"
+)
+
+// step lets the instances do by a fake clock what they do in the background.
+func step(all []*Cluster) {
+	for _, c := range all {
+		c.renew(c.now())
+		c.drain()
+	}
+}
+
+// drain exchanges about all that is enqueued.
+func (c *Cluster) drain() {
+	for {
+		c.mu.Lock()
+		some := c.pending
+		c.pending = nil
+		c.mu.Unlock()
+		if len(some) == 0 {
+			return
+		}
+		c.exchange(context.Background(), c.now(), some)
+	}
+}
+
+// TestLeasedStaysWithinTheLimit drives three instances, of which the first has
+// nine tenths of the traffic, for a while of fake time at several times the
+// limit. What is admitted must be what the limit admits at the most, at every
+// moment, and nearly all of it.
+func TestLeasedStaysWithinTheLimit(t *testing.T) {
+	s := start(t)
+	const sec = time.Second
+	for name, c := range map[string]struct {
+		limit  limits.Limit
+		usable float64
+		every  time.Duration // between requests
+		calls  float64       // to Redis per decision, at most
+	}{
+		"rate":         {limits.Limit{Kind: limits.Rate, N: 1000, Period: sec, Burst: 100}, 0.95, 200 * time.Microsecond, 0.06},
+		"small rate":   {limits.Limit{Kind: limits.Rate, N: 5, Period: sec}, 0.95, 10 * time.Millisecond, 0.3},
+		"window":       {limits.Limit{Kind: limits.Window, N: 200, Period: sec}, 0.95, time.Millisecond, 0.2},
+		"small window": {limits.Limit{Kind: limits.Window, N: 5, Period: sec}, 0.95, 10 * time.Millisecond, 0.3},
+		"fixed":        {limits.Limit{Kind: limits.FixedWindow, N: 500, Period: sec}, 0.95, time.Millisecond, 0.2},
+		"quota":        {limits.Limit{Kind: limits.Quota, N: 500, Calendar: limits.Minute}, 0.95, 4 * time.Millisecond, 0.2},
+		"pace":         {limits.Limit{Kind: limits.Pace, N: 20, Period: sec}, 0.90, 5 * time.Millisecond, 0.3},
+		"idle_reset":   {limits.Limit{Kind: limits.IdleReset, N: 20, Period: sec}, 0.9, 5 * time.Millisecond, 0.2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			clock := newFake()
+			var all []*Cluster
+			var own []*limits.Limiter
+			spec := compile(t, c.limit)
+			for range 3 {
+				i := join(t, Options{Addresses: []string{s.addr}, Prefix: "bound/" + name, fake: clock.now})
+				i.stop() // by hand
+				i.running.Wait()
+				all, own = append(all, i), append(own, i.limiter(spec, "g", "k"))
+			}
+			rng := rand.New(rand.NewPCG(1, 2))
+			model := limitstest.NewModel(spec.Limit())
+			most := limitstest.NewModel(spec.Limit())
+			var admitted, possible, decided float64
+			last := clock.now()
+			for clock.now() < last.Add(20*sec) {
+				clock.advance(c.every)
+				i := 0
+				if rng.IntN(10) == 0 {
+					i = 1 + rng.IntN(2)
+				}
+				claims := []limits.Claim{{Limiter: own[i], N: 1}}
+				decided++
+				refused := limits.Try(clock.now(), claims)
+				for range 3 {
+					if !claims[0].Decision.Pending {
+						break
+					}
+					step(all)
+					refused = limits.Try(clock.now(), claims)
+				}
+				if most.Take(clock.now(), 1) {
+					possible++
+				}
+				if refused < 0 {
+					admitted++
+					if !model.Take(clock.now(), 1) {
+						t.Fatalf("%v after %v, the limit would have been exceeded", claims[0].Decision, clock.now().Sub(last))
+					}
+				}
+				step(all)
+			}
+			var calls float64
+			for _, i := range all {
+				calls += float64(i.stats.calls.Load())
+			}
+			t.Logf("%.1f%% of what is possible, %.4f calls per decision", 100*admitted/possible, calls/decided)
+			if c.limit.Kind != limits.IdleReset && admitted < c.usable*possible {
+				t.Errorf("%.0f of %.0f are admitted", admitted, possible)
+			}
+			if calls > c.calls*decided {
+				t.Errorf("%.0f calls for %.0f decisions", calls, decided)
+			}
+		})
+	}
+}
+
+// TestLeasedRunsByItself has real time, goroutines and Redis' own clock.
+func TestLeasedRunsByItself(t *testing.T) {
+	s := start(t)
+	spec := compile(t, limits.Limit{Kind: limits.Rate, N: 2000, Period: time.Second, Burst: 200})
+	clock := limits.NewClock()
+	var mu sync.Mutex
+	var admitted, decided, calls int64
+	var wg sync.WaitGroup
+	began := time.Now()
+	var all []*Cluster
+	for i := range 3 {
+		c := join(t, Options{Addresses: []string{s.addr}, Clock: clock})
+		l := c.limiter(spec, "g", "k")
+		all = append(all, c)
+		wg.Go(func() {
+			var a, d int64
+			for time.Since(began) < 2*time.Second {
+				for range 10 {
+					d++
+					if c.take(l, 1).Allowed {
+						a++
+					}
+				}
+				time.Sleep(time.Duration(1+9*min(i, 1)) * time.Millisecond)
+			}
+			mu.Lock()
+			admitted, decided = admitted+a, decided+d
+			mu.Unlock()
+		})
+	}
+	wg.Wait()
+	took := time.Since(began)
+	for _, c := range all {
+		calls += c.stats.calls.Load()
+	}
+	most := 200 + 2000*took.Seconds()
+	t.Logf("%d admitted of at most %.0f, %d decisions, %d calls", admitted, most, decided, calls)
+	if float64(admitted) > most*1.01 || float64(admitted) < 0.9*most {
+		t.Errorf("%d admitted, want %.0f", admitted, most)
+	}
+	for _, c := range all {
+		c.Close()
+		if n := c.Stats().Leases; n != 0 {
+			t.Errorf("%d leases are held after Close", n)
+		}
+	}
+}
