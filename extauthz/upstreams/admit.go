@@ -195,7 +195,8 @@ const golden = 0.6180339887498949
 
 // comeBack returns when one is to come back who could pass after wait: behind
 // those who were told before, each at the pace of the limit, and with up to a
-// quarter more, a minute at most, so that those with the same turn are apart.
+// quarter of the wait more, a minute at most, so that those are apart too whom no
+// limit spaces.
 func (u *Upstream) comeBack(now limits.Time, wait time.Duration) time.Duration {
 	if wait == limits.Never {
 		return wait
@@ -204,11 +205,11 @@ func (u *Upstream) comeBack(now limits.Time, wait time.Duration) time.Duration {
 	if u.told < soonest || u.told.Sub(soonest) > maxSpread {
 		u.told = soonest
 	}
-	wait = u.told.Sub(now)
-	u.told = u.told.Add(u.config.Load().interval(&u.share))
 	more := time.Duration(u.spread * float64(min(wait/4, time.Minute)))
 	_, u.spread = math.Modf(u.spread + golden)
-	return wait + more
+	wait = u.told.Sub(now) + more
+	u.told = u.told.Add(u.config.Load().interval(&u.share))
+	return wait
 }
 
 // serve lets pass whose turn has come, and refuses who has waited too long.
