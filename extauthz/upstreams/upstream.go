@@ -136,6 +136,7 @@ func (u *Upstream) Observe(now limits.Time, a Answer) {
 	i := slices.IndexFunc(c.Signals, func(s Signal) bool { return s.fits(&a) })
 	fresh := false
 	u.mu.Lock()
+	u.heardFrom(now)
 	switch {
 	case i >= 0:
 		u.counts.Refused++
@@ -150,6 +151,19 @@ func (u *Upstream) Observe(now limits.Time, a Answer) {
 	if fresh {
 		u.keep(now, false)
 		u.tellOthers()
+	}
+}
+
+// heardFrom has the silences of idle_reset begin anew. When a request that was
+// let pass reached the upstream is not known, only that it has by the time of
+// its answer, and a silence that is too short clears nothing there.
+func (u *Upstream) heardFrom(now limits.Time) {
+	c := u.config.Load() // under the lock, so that it is that of the limiters
+	for i, l := range u.limiters {
+		if c.Limits[i].Kind == limits.IdleReset {
+			l.Refund(now, 1) // the count stays, and taking it again breaks the silence
+			l.Take(now, 1)
+		}
 	}
 }
 
