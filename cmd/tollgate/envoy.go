@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	envoyconfig "github.com/tollgate-dev/tollgate/envoy/config"
+	"github.com/tollgate-dev/tollgate/extauthz/upstreams"
 	"github.com/tollgate-dev/tollgate/internal/config"
 )
 
@@ -83,6 +84,9 @@ func fit(o *envoyconfig.Options, path string) error {
 	}
 	o.MaxWait = loaded.MaxWait()
 	policy, listen := loaded.Config.Policy, loaded.Config.Listen
+	for _, u := range loaded.Config.Upstreams {
+		o.Egress.Upstreams = append(o.Egress.Upstreams, throttling(u))
+	}
 	o.Domain, o.Credentials, o.KeepCredentials = policy.Domain, policy.Credentials, !policy.Strip
 	if listen.TLS != nil && o.TLS == nil {
 		return usagef("%s: the gRPC port uses TLS: say with --tls-ca and --tls-name how Envoy checks it", path)
@@ -94,6 +98,19 @@ func fit(o *envoyconfig.Options, path string) error {
 		}
 	}
 	return nil
+}
+
+// throttling is what Envoy has to know of an upstream.
+func throttling(u *upstreams.Config) envoyconfig.ThrottlingUpstream {
+	t := envoyconfig.ThrottlingUpstream{ID: u.ID, Hosts: u.Hosts}
+	for _, s := range u.Signals {
+		t.Statuses = append(t.Statuses, s.Status)
+		if s.Header != "" {
+			t.Headers = append(t.Headers, s.Header)
+		}
+		t.Bodies = t.Bodies || s.Body != ""
+	}
+	return t
 }
 
 // reachable turns an address to listen on into one to connect to from here.
