@@ -53,6 +53,7 @@ func startFake(a account, cert tls.Certificate, o throttle.Options) (*fakeKeeper
 }
 
 func (f *fakeKeeper) getSecret(w http.ResponseWriter, r *http.Request) {
+	taken := f.Take(time.Now())
 	if r.Host != host {
 		http.Error(w, fmt.Sprintf("host %q: this is %s", r.Host, host), http.StatusMisdirectedRequest)
 		return
@@ -67,7 +68,7 @@ func (f *fakeKeeper) getSecret(w http.ResponseWriter, r *http.Request) {
 		_ = json.NewEncoder(w).Encode(map[string]string{"error": "access_denied", "message": err.Error()})
 		return
 	}
-	if !f.Take(time.Now()) {
+	if !taken {
 		throttle.Refuse(w, r)
 		return
 	}
