@@ -249,3 +249,37 @@ func TestWindowIsUsable(t *testing.T) {
 		}
 	}
 }
+
+// TestWindowRefundsLate gives back a request that others came after: those keep
+// their times, and no more is admitted for it than there is room, also when as
+// many have come since as the window holds.
+func TestWindowRefundsLate(t *testing.T) {
+	for since := range 8 {
+		l := limits.New(spec(t, ofKind(limits.Window, 4, time.Second)), epoch)
+		l.Take(epoch, 1)
+		var taken []time.Duration
+		for i := range since { // spread, so that each is admitted
+			at := time.Duration(i+1) * 300 * ms
+			if !l.Take(epoch.Add(at), 1).Allowed {
+				t.Fatalf("%d not admitted", i)
+			}
+			taken = append(taken, at)
+		}
+		l.Refund(epoch, 1)
+		for at := time.Duration(since) * 300 * ms; at < 5*time.Second; at += 10 * ms {
+			in := 0
+			for _, u := range taken {
+				if at-u < time.Second {
+					in++
+				}
+			}
+			d := l.Take(epoch.Add(at), 1)
+			if d.Allowed != (in < 4) {
+				t.Fatalf("%d came after the one given back; at %v %v with %d in the window", since, at, d.Allowed, in)
+			}
+			if d.Allowed {
+				taken = append(taken, at)
+			}
+		}
+	}
+}

@@ -186,7 +186,8 @@ func (w *window) peek(b *bucket, now Time, ahead, n int64) (Decision, step) {
 }
 
 // refund takes the last n off the log. Requests that were taken after the
-// instant now keep their times: those move down to the numbers before.
+// instant now keep their times: those move down to the numbers before. When as
+// many as n of the limit have come since, what was taken then weighs on nothing.
 func (w *window) refund(b *bucket, now Time, n int64) step {
 	t := clamp(now)
 	for {
@@ -196,17 +197,31 @@ func (w *window) refund(b *bucket, now Time, n int64) step {
 		}
 		v := w.view(b, word)
 		n := min(n, v.next)
-		for c := (v.next - n - 1) / w.perChunk; c >= 0 && c >= (v.next-w.n)/w.perChunk && v.next > n; c-- {
-			moved := v.at(min((c+1)*w.perChunk-1+n, v.next-1))
-			if moved <= t {
-				break
-			}
-			v.raise(c, moved)
+		if v.at(v.next-w.n) > t {
+			return done
 		}
+		v.moveDown(n, t)
 		version := word>>1>>seqBits + 1
 		if b.word.CompareAndSwap(word, (version<<seqBits|uint64(v.next-n))<<1) {
 			return done
 		}
+	}
+}
+
+// moveDown gives the requests after t the times of those n further on.
+func (v *view) moveDown(n, t int64) {
+	if n >= min(v.next, v.n) {
+		return // none is left that counts
+	}
+	last := (v.next - n - 1) / v.perChunk
+	from := func(c int64) int64 { return v.at(min((c+1)*v.perChunk-1+n, v.next-1)) }
+	first, least := last+1, max(0, v.next-v.n-n)/v.perChunk // what lies before counts no more
+	for first > least && from(first-1) > t {
+		first--
+	}
+	// Upwards, or a time would move further than by n.
+	for c := first; c <= last; c++ {
+		v.raise(c, from(c))
 	}
 }
 
