@@ -74,11 +74,14 @@ func (l *Limit) engine(own func(Limit) (Algorithm, error)) (engine, error) {
 		return newIdleReset(l.N, l.Period), nil
 	case SmoothBursty, SmoothWarmingUp:
 		s, err := newSmooth(*l)
-		return &machine{s}, err
+		if err != nil {
+			return nil, err
+		}
+		return newMachine(s), nil
 	}
 	a, err := own(*l)
 	if err != nil {
 		return nil, fmt.Errorf("kind %q: %w", l.Kind, err)
 	}
-	return &machine{a}, nil
+	return newMachine(a), nil
 }

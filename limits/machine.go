@@ -15,7 +15,31 @@ import (
 // the word again after they have read a cell. A claimed cell is nobody else's,
 // so there is nothing to wait for. When all are claimed, by goroutines that
 // have been stopped in the midst of it, the bucket is renewed with fresh ones.
-type machine struct{ algorithm Algorithm }
+type machine struct {
+	algorithm Algorithm
+	decide    func(st State, now Time, n int64) (State, Decision) // takes n if it can, and answers
+}
+
+func newMachine(a Algorithm) *machine {
+	m := &machine{algorithm: a}
+	m.decide = m.lookAndTake
+	if s, ok := a.(*smooth); ok {
+		m.decide = s.decide // in one go
+	}
+	return m
+}
+
+// lookAndTake is decide for any algorithm.
+func (m *machine) lookAndTake(st State, now Time, n int64) (State, Decision) {
+	d := m.algorithm.Peek(st, now, n)
+	if !d.Allowed {
+		return st, d
+	}
+	st = m.algorithm.Take(st, now, n)
+	after := m.algorithm.Peek(st, now, 1)
+	d.Remaining, d.Reset = after.Remaining, after.Reset
+	return st, d
+}
 
 const numCells = 8
 
@@ -119,25 +143,19 @@ func (m *machine) take(b *bucket, now Time, n int64) (Decision, step) {
 			return Decision{}, follow
 		}
 		st, t, set := m.steady(st, now)
-		d := m.algorithm.Peek(st, t, n)
+		st, d := m.decide(st, t, n)
 		switch {
 		case d.Allowed:
-			st = m.algorithm.Take(st, t, n)
 			st.C = int64(t)
 		case !set:
 			return d.shift(now, t), done
 		}
-		ok, s := m.swap(b, word, st)
-		switch {
+		switch ok, s := m.swap(b, word, st); {
 		case s != done:
 			return Decision{}, s
-		case !ok:
-			continue
-		case d.Allowed:
-			after := m.algorithm.Peek(st, t, 1)
-			d.Remaining, d.Reset = after.Remaining, after.Reset
+		case ok:
+			return d.shift(now, t), done
 		}
-		return d.shift(now, t), done
 	}
 }
 

@@ -138,6 +138,23 @@ func (s *smooth) Peek(st State, now Time, n int64) Decision {
 	return d
 }
 
+// decide is Peek and, if that admits, Take and a Peek at what is left.
+func (s *smooth) decide(st State, now Time, n int64) (State, Decision) {
+	at, k := micros(now), s.unpack(st)
+	d := Decision{Allowed: k.nextFree <= at}
+	if !d.Allowed {
+		d.Reset = s.reset(k, now)
+		d.Wait = Time(k.nextFree * int64(time.Microsecond)).Sub(now)
+		return st, d
+	}
+	k = s.reserve(k, at, n)
+	d.Reset = s.reset(k, now)
+	if k.nextFree <= at {
+		d.Remaining = s.free(k, at)
+	}
+	return s.pack(k), d
+}
+
 // free returns how many permits are admitted at once. What is stored costs a
 // bursty limiter nothing. Then one is admitted whatever it costs, and after one
 // whose cost was cut to nothing, as Guava cuts it, another.
