@@ -2,12 +2,14 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"github.com/tollgate-dev/tollgate/internal/admin"
 )
@@ -26,7 +28,7 @@ func remoteFlags(cmd *cobra.Command) *remote {
 	f.StringVar(&r.Server, "server", "", "the admin API's `address` (default: $TOLLGATE_SERVER or http://127.0.0.1:8080)")
 	f.StringVar(&r.Token, "admin-token", "", "the admin `token` (default: $TOLLGATE_ADMIN_TOKEN)")
 	f.StringVar(&r.output, "output", "table", "table or json")
-	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp))
+	completeFlag(cmd, "output", "table", "json")
 	return r
 }
 
@@ -58,11 +60,31 @@ func (r *remote) print(cmd *cobra.Command, v any, rows [][]string) error {
 		e.SetIndent("", "  ")
 		return e.Encode(v)
 	}
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	for _, row := range rows {
-		fmt.Fprintln(t, strings.Join(row, "\t"))
+	width := 0
+	if w == os.Stdout && isTerminal(os.Stdout) {
+		width, _, _ = term.GetSize(int(os.Stdout.Fd())) // 0 where it cannot be known
 	}
-	return t.Flush()
+	return writeTable(w, rows, width)
+}
+
+// hint adds to an error about what is not there what to do about it. Other
+// errors are returned as they are.
+func hint(err error, format string, args ...any) error {
+	var p *admin.Problem
+	if errors.As(err, &p) && p.Status == http.StatusNotFound {
+		return fmt.Errorf("%w: "+format, append([]any{err}, args...)...)
+	}
+	return err
+}
+
+// noConsumer is the hint for a call about a consumer.
+func noConsumer(err error) error {
+	return hint(err, "`tollgate consumer list` shows who there is")
+}
+
+// noToken is the hint for a call about a token of a consumer.
+func noToken(err error, consumer string) error {
+	return hint(err, "`tollgate token list %s` shows its tokens", consumer)
 }
 
 // done says what was changed, on a terminal or in a log; scripts that ask for

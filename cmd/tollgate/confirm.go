@@ -7,30 +7,28 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 )
 
 func yesFlag(cmd *cobra.Command, yes *bool) {
 	cmd.Flags().BoolVar(yes, "yes", false, "do not ask")
 }
 
-// confirm asks on a terminal before what cannot be undone. Scripts have no
-// terminal and are not asked: they mean what they say.
+// confirm asks on a terminal before what cannot be undone. Where nobody can be
+// asked, --yes must say it.
 func confirm(cmd *cobra.Command, yes bool, question string) error {
-	if yes || !isTerminal(os.Stdin) {
+	if yes {
 		return nil
 	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "%s [y/N] ", question)
-	answer, err := bufio.NewReader(cmd.InOrStdin()).ReadString('\n')
-	if err != nil {
-		return err
+	if !isTerminal(os.Stdin) {
+		return usagef("%s This cannot be undone, and there is no terminal to ask on: say --yes", question)
 	}
+	fmt.Fprintf(cmd.ErrOrStderr(), "%s This cannot be undone. [y/N] ", question)
+	answer, err := bufio.NewReader(cmd.InOrStdin()).ReadString('\n')
 	if a := strings.ToLower(strings.TrimSpace(answer)); a != "y" && a != "yes" {
 		return fmt.Errorf("nothing was changed")
 	}
-	return nil
+	return err
 }
 
-func isTerminal(f *os.File) bool {
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
-}
+func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }

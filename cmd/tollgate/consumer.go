@@ -42,17 +42,18 @@ func newConsumerList(r *remote) *cobra.Command {
 
 func newConsumerShow(r *remote) *cobra.Command {
 	return &cobra.Command{
-		Use:     "show ID",
-		Short:   "Show one consumer",
-		Example: "  tollgate consumer show billing",
-		Args:    cobra.ExactArgs(1),
+		Use:               "show ID",
+		ValidArgsFunction: r.completeConsumer,
+		Short:             "Show one consumer",
+		Example:           "  tollgate consumer show billing",
+		Args:              cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := r.ready(); err != nil {
 				return err
 			}
 			c, _, err := r.Consumer(cmd.Context(), args[0])
 			if err != nil {
-				return err
+				return noConsumer(err)
 			}
 			return r.print(cmd, c, table([]admin.Consumer{c}))
 		},
@@ -108,8 +109,9 @@ type consumerFlags struct {
 func newConsumerSet(r *remote) *cobra.Command {
 	var f consumerFlags
 	cmd := &cobra.Command{
-		Use:   "set ID",
-		Short: "Add a consumer or change one",
+		Use:               "set ID",
+		ValidArgsFunction: r.completeConsumer,
+		Short:             "Add a consumer or change one",
 		Long: `Set adds a consumer, or changes what is named and leaves the rest as it is.
 The change is in force when the command returns.`,
 		Example: `  tollgate consumer set billing --limit 100/s --label team=payments
@@ -130,7 +132,7 @@ The change is in force when the command returns.`,
 }
 
 // attempts is how often set reads a consumer anew that others change as well.
-const attempts = 5
+const attempts = 20
 
 func (r *remote) set(cmd *cobra.Command, id string, f consumerFlags) error {
 	change, err := f.change(cmd)
@@ -213,10 +215,11 @@ func parseLimits(s string) (consumers.Limits, error) {
 func newConsumerRemove(r *remote) *cobra.Command {
 	var yes bool
 	cmd := &cobra.Command{
-		Use:     "remove ID",
-		Short:   "Remove a consumer and all its tokens",
-		Example: "  tollgate consumer remove billing --yes",
-		Args:    cobra.ExactArgs(1),
+		Use:               "remove ID",
+		ValidArgsFunction: r.completeConsumer,
+		Short:             "Remove a consumer and all its tokens",
+		Example:           "  tollgate consumer remove billing --yes",
+		Args:              cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := r.ready(); err != nil {
 				return err
@@ -225,7 +228,7 @@ func newConsumerRemove(r *remote) *cobra.Command {
 				return err
 			}
 			if err := r.RemoveConsumer(cmd.Context(), args[0]); err != nil {
-				return err
+				return noConsumer(err)
 			}
 			return r.done(cmd, "removed consumer %s", args[0])
 		},

@@ -98,7 +98,7 @@ token in the request, takes from that token's limits, and answers: admit, 401,
 		},
 	}
 	root.AddCommand(newServe(), newRateLimit(), newCheck(), newDemo(), newEnvoy(),
-		newConsumer(), newToken(), newSettings(), newVersion())
+		newConsumer(), newToken(), newSettings(), newTop(), newVersion())
 	return root
 }
 

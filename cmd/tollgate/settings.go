@@ -70,16 +70,18 @@ configuration file until the value in the file changes.`,
 		},
 	}
 	cmd.Flags().StringVar(&mode, "mode", "", "enforce, shadow (decide and count, refuse nobody) or off")
+	completeFlag(cmd, "mode", "enforce", "shadow", "off")
 	cmd.Flags().StringVar(&limit, "default-limit", "", "a `rate` such as 20/s, or none: unlimited")
 	return cmd
 }
 
 func (r *remote) settings(cmd *cobra.Command, s admin.Settings) error {
-	value := func(p *string) string {
-		if p == nil {
-			return "-"
-		}
-		return *p
-	}
 	return r.print(cmd, s, [][]string{{"MODE", "DEFAULT LIMIT"}, {value(s.Mode), value(s.DefaultLimit)}})
+}
+
+func value(p *string) string {
+	if p == nil {
+		return "-"
+	}
+	return *p
 }

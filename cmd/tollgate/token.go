@@ -19,8 +19,9 @@ func newToken() *cobra.Command {
 func newTokenIssue(r *remote) *cobra.Command {
 	var expires string
 	cmd := &cobra.Command{
-		Use:   "issue ID TOKEN_ID",
-		Short: "Issue a token to a consumer and print it, once",
+		Use:               "issue ID TOKEN_ID",
+		ValidArgsFunction: r.completeConsumer,
+		Short:             "Issue a token to a consumer and print it, once",
 		Long: `Issue makes a token and prints it. Only its hash is kept: the token cannot be
 shown again.`,
 		Example: `  TOKEN=$(tollgate token issue billing prod)
@@ -36,7 +37,7 @@ shown again.`,
 			}
 			issued, err := r.IssueToken(cmd.Context(), args[0], admin.NewToken{ID: args[1], Expires: until})
 			if err != nil {
-				return err
+				return hint(err, "add it with `tollgate consumer set %s`", args[0])
 			}
 			return r.secret(cmd, issued)
 		},
@@ -68,17 +69,18 @@ func (r *remote) secret(cmd *cobra.Command, issued admin.Issued) error {
 
 func newTokenList(r *remote) *cobra.Command {
 	return &cobra.Command{
-		Use:     "list ID",
-		Short:   "List a consumer's tokens, without their secrets",
-		Example: "  tollgate token list billing",
-		Args:    cobra.ExactArgs(1),
+		Use:               "list ID",
+		ValidArgsFunction: r.completeConsumer,
+		Short:             "List a consumer's tokens, without their secrets",
+		Example:           "  tollgate token list billing",
+		Args:              cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := r.ready(); err != nil {
 				return err
 			}
 			tokens, err := r.Tokens(cmd.Context(), args[0])
 			if err != nil {
-				return err
+				return noConsumer(err)
 			}
 			rows := [][]string{{"TOKEN", "EXPIRES", "CREATED"}}
 			for _, t := range tokens {
@@ -99,10 +101,11 @@ func when(t *time.Time, otherwise string) string {
 func newTokenRevoke(r *remote) *cobra.Command {
 	var yes bool
 	cmd := &cobra.Command{
-		Use:     "revoke ID TOKEN_ID",
-		Short:   "End a token at once",
-		Example: "  tollgate token revoke billing prod --yes",
-		Args:    cobra.ExactArgs(2),
+		Use:               "revoke ID TOKEN_ID",
+		ValidArgsFunction: r.completeIDs,
+		Short:             "End a token at once",
+		Example:           "  tollgate token revoke billing prod --yes",
+		Args:              cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := r.ready(); err != nil {
 				return err
@@ -111,7 +114,7 @@ func newTokenRevoke(r *remote) *cobra.Command {
 				return err
 			}
 			if err := r.RevokeToken(cmd.Context(), args[0], args[1]); err != nil {
-				return err
+				return noToken(err, args[0])
 			}
 			return r.done(cmd, "revoked token %s of consumer %s", args[1], args[0])
 		},
@@ -123,8 +126,9 @@ func newTokenRevoke(r *remote) *cobra.Command {
 func newTokenRotate(r *remote) *cobra.Command {
 	var overlap time.Duration
 	cmd := &cobra.Command{
-		Use:   "rotate ID TOKEN_ID",
-		Short: "Give a token a new secret and print it, once",
+		Use:               "rotate ID TOKEN_ID",
+		ValidArgsFunction: r.completeIDs,
+		Short:             "Give a token a new secret and print it, once",
 		Long: `Rotate gives a token a new secret. Its limits and what is used of them stay.
 The old secret works on for --overlap, so that clients can change over.`,
 		Example: "  tollgate token rotate billing prod --overlap 1h",
@@ -138,7 +142,7 @@ The old secret works on for --overlap, so that clients can change over.`,
 			}
 			issued, err := r.RotateToken(cmd.Context(), args[0], args[1], admin.Rotation{Overlap: overlap.String()})
 			if err != nil {
-				return err
+				return noToken(err, args[0])
 			}
 			return r.secret(cmd, issued)
 		},

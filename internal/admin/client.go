@@ -3,6 +3,7 @@ package admin
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -46,11 +47,49 @@ func (c *Client) Consumer(ctx context.Context, id string) (consumer Consumer, et
 	return consumer, etag, err
 }
 
-// PutConsumer adds a consumer or changes it. With an etag it changes only the
-// version that the caller has seen; with "*" only one that exists.
+// PutConsumer changes the version of a consumer that the caller has seen, or,
+// where etag is empty, adds one that is not there yet. When somebody else was
+// faster, the error is a [Problem] of status 409.
 func (c *Client) PutConsumer(ctx context.Context, consumer Consumer, etag string) error {
-	_, err := c.do(ctx, call{method: http.MethodPut, path: path("consumers", consumer.ID), etag: etag, in: consumer})
+	k := call{method: http.MethodPut, path: path("consumers", consumer.ID), etag: etag, in: consumer}
+	k.absent = etag == ""
+	_, err := c.do(ctx, k)
 	return err
+}
+
+// ConsumerIDs returns up to n ids that begin with a prefix, in order.
+func (c *Client) ConsumerIDs(ctx context.Context, prefix string, n int) ([]string, error) {
+	after := ""
+	if last := len(prefix) - 1; last >= 0 { // the greatest that is below the prefix, as ids go
+		after = prefix[:last] + string(prefix[last]-1) + "~"
+	}
+	var page ConsumerPage
+	query := url.Values{"page_size": {strconv.Itoa(n)}, "page_token": {base64.RawURLEncoding.EncodeToString([]byte(after))}}
+	if _, err := c.do(ctx, call{path: "/v1/consumers?" + query.Encode(), out: &page}); err != nil {
+		return nil, err
+	}
+	var ids []string
+	for _, consumer := range page.Consumers {
+		if strings.HasPrefix(consumer.ID, prefix) {
+			ids = append(ids, consumer.ID)
+		}
+	}
+	return ids, nil
+}
+
+// Top returns up to n consumers, by "admitted" or "refused".
+func (c *Client) Top(ctx context.Context, by string, n int) (Top, error) {
+	var t Top
+	query := url.Values{"by": {by}, "n": {strconv.Itoa(n)}}
+	_, err := c.do(ctx, call{path: "/v1/top?" + query.Encode(), out: &t})
+	return t, err
+}
+
+// Config returns what the running configuration was read from.
+func (c *Client) Config(ctx context.Context) (Config, error) {
+	var config Config
+	_, err := c.do(ctx, call{path: "/v1/config", out: &config})
+	return config, err
 }
 
 // RemoveConsumer takes a consumer and its tokens away.
@@ -114,6 +153,7 @@ type call struct {
 	method string // empty means GET
 	path   string
 	etag   string // If-Match
+	absent bool   // If-None-Match: *
 	in     any    // nil: no body
 	out    any    // nil: no answer is expected
 }
@@ -137,6 +177,9 @@ func (c *Client) do(ctx context.Context, k call) (etag string, err error) {
 	if k.etag != "" {
 		req.Header.Set("if-match", k.etag)
 	}
+	if k.absent {
+		req.Header.Set("if-none-match", "*")
+	}
 	if c.Token != "" {
 		req.Header.Set("authorization", "Bearer "+c.Token)
 	}
@@ -150,7 +193,7 @@ func (c *Client) do(ctx context.Context, k call) (etag string, err error) {
 		return "", fmt.Errorf("%s: %w", c.Server, err)
 	}
 	if resp.StatusCode >= http.StatusBadRequest {
-		return "", refusal(resp, data)
+		return "", c.refusal(resp, data)
 	}
 	if k.out != nil {
 		if err := json.Unmarshal(data, k.out); err != nil {
@@ -172,13 +215,17 @@ func (c *Client) unreachable(err error) error {
 }
 
 // refusal reads a problem, and makes one of what is not.
-func refusal(resp *http.Response, data []byte) error {
+func (c *Client) refusal(resp *http.Response, data []byte) error {
 	p := &Problem{Status: resp.StatusCode, Title: strconv.Itoa(resp.StatusCode) + " " + http.StatusText(resp.StatusCode)}
 	if kind, _, _ := mime.ParseMediaType(resp.Header.Get("content-type")); kind == "application/problem+json" {
 		_ = json.Unmarshal(data, p) // what cannot be read keeps the status
 	}
-	if p.Status == http.StatusUnauthorized {
+	switch {
+	case p.Status != http.StatusUnauthorized:
+	case c.Token == "":
 		p.Detail = "the server wants its admin token: set TOLLGATE_ADMIN_TOKEN or --admin-token"
+	default:
+		p.Detail = "the server has another admin token than this: check TOLLGATE_ADMIN_TOKEN or --admin-token"
 	}
 	return p
 }
