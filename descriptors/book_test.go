@@ -114,7 +114,6 @@ func TestBadOverrideIsAnError(t *testing.T) {
 		{RequestsPerUnit: 1}:                              "limit.unit 0: want one of second, minute, hour, day, week, month, year",
 		{Unit: 8, RequestsPerUnit: 1}:                     "limit.unit 8: want one of second, minute, hour, day, week, month, year",
 		{Unit: -1, RequestsPerUnit: 1}:                    "limit.unit -1: want one of second, minute, hour, day, week, month, year",
-		{Unit: descriptors.Month, UnitMultiplier: 2}:      "limit.unit_multiplier 2: windows of 2 calendar months are not supported: want days",
 		{Unit: descriptors.Week, UnitMultiplier: 1 << 31}: "limit.unit_multiplier 2147483648: the window is longer than 36 years",
 	} {
 		if r, err := b.Override(d, entries("k=v"), o); r != nil || err == nil || err.Error() != want {

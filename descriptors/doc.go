@@ -43,8 +43,8 @@
 //
 // Windows are aligned to the Unix epoch in UTC: minutes, hours and days as
 // clocks show them, weeks from Thursday 00:00 as in envoyproxy/ratelimit. Months
-// and years are calendar months and years. For the algorithms without windows
-// they are 30 and 365 days.
+// and years are calendar months and years. For the algorithms without windows,
+// and several at a time (unit_multiplier), they are 30 and 365 days.
 //
 // # Reading
 //

@@ -57,13 +57,11 @@ func (b *builder) valid(l *RateLimit, s spot) bool {
 const maxWindow = 36 * 365 * 24 * time.Hour
 
 // window returns the length of a limit's window: 0 where it is a calendar month
-// or year.
+// or year. Several of those are so many times 30 or 365 days, as in
+// envoyproxy/ratelimit: from where to count calendar months by the three is nobody's to say.
 func window(u Unit, multiplier uint32, algorithm string) (time.Duration, error) {
 	multiplier = max(multiplier, 1)
-	if (u == Month || u == Year) && isFixed(algorithm) {
-		if multiplier > 1 {
-			return 0, fmt.Errorf("windows of %d calendar %ss are not supported: want days", multiplier, u)
-		}
+	if (u == Month || u == Year) && isFixed(algorithm) && multiplier == 1 {
 		return 0, nil
 	}
 	if int64(multiplier) > int64(maxWindow/u.length()) {

@@ -125,6 +125,31 @@ func TestRule(t *testing.T) {
 	}
 }
 
+// TestSeveralMonths: one is a calendar month, several are blocks of 30 days, in
+// rules and in what a request brings along.
+func TestSeveralMonths(t *testing.T) {
+	d := parse(t, `
+domain: d
+descriptors:
+  - {key: quarter, rate_limit: {unit: month, unit_multiplier: 3, requests_per_unit: 5}}
+  - {key: years, rate_limit: {unit: year, unit_multiplier: 2, requests_per_unit: 5}}
+`).Domain("d")
+	const day = 24 * time.Hour
+	for request, want := range map[string]limits.Limit{
+		"quarter=x": {Kind: limits.FixedWindow, N: 5, Period: 90 * day},
+		"years=x":   {Kind: limits.FixedWindow, N: 5, Period: 730 * day},
+	} {
+		r := d.Match(entries(request))
+		if l := r.Spec.Limit(); l.Kind != want.Kind || l.N != want.N || l.Period != want.Period {
+			t.Errorf("Match(%s) = %+v, want %+v", request, l, want)
+		}
+		o, err := descriptors.NewBook(nil).Override(d, entries(request), descriptors.Override{Unit: r.Unit, UnitMultiplier: r.UnitMultiplier, RequestsPerUnit: 7})
+		if err != nil || o.Spec.Limit().Period != want.Period || string(o.AppendKey(nil, entries(request))) != string(r.AppendKey(nil, entries(request))) {
+			t.Errorf("an override of %s = %+v, %v, want the same window and counter", request, o, err)
+		}
+	}
+}
+
 func sameSpec(a, b *limits.Spec) bool {
 	return a == nil && b == nil || a != nil && b != nil && a.Limit() == b.Limit()
 }

@@ -21,6 +21,7 @@ type decision struct {
 	entries  []descriptors.Entry
 	parts    []part
 	rules    *descriptors.Domain // nil: unknown
+	unknown  bool                // and nobody is named whose own limits could count
 	replaces []*descriptors.Rule // rules of the request that replace others
 
 	// claims is what TakeAll decides, and origins, grown with it in add alone,

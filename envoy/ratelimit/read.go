@@ -67,7 +67,7 @@ func (d *decision) complete() error {
 	}
 	d.callersOnce()
 	d.replace()
-	if d.rules == nil && !d.hasCaller() {
+	if d.unknown = d.rules == nil && !d.hasCaller(); d.unknown {
 		d.server.unknown.Add(1)
 	}
 	return nil

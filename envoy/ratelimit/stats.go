@@ -50,8 +50,8 @@ type Stats struct {
 	series map[statsKey]*limitSeries
 	shown  map[string]*limitSeries // by labels, which several limits may have in common
 
-	requests, global, failures, loaded, notLoaded prometheus.Counter
-	seconds                                       prometheus.Histogram
+	requests, global, failures, loaded, notLoaded, unknown prometheus.Counter
+	seconds                                                prometheus.Histogram
 }
 
 type statsKey struct{ domain, label string }
@@ -77,6 +77,7 @@ func NewStats(nearRatio float64) *Stats {
 		failures:  counter("ratelimit_service_should_rate_limit_error", "Calls that could not be decided.", prometheus.Labels{"err_type": "service_error"}),
 		loaded:    counter("ratelimit_service_config_load_success", "Rules that were put in force.", nil),
 		notLoaded: counter("ratelimit_service_config_load_error", "Rules that were refused.", nil),
+		unknown:   counter("ratelimit_service_rate_limit_domain_not_found", "Requests whose domain has no rules.", nil),
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "ratelimit_service_response_time_seconds", Help: "Time to decide, that of waiting for a turn included.", ConstLabels: method,
 			Buckets: append([]float64{1e-5, 1e-4, 1e-3}, prometheus.DefBuckets...),
@@ -100,7 +101,7 @@ func (s *Stats) Describe(chan<- *prometheus.Desc) {}
 
 // Collect implements prometheus.Collector.
 func (s *Stats) Collect(out chan<- prometheus.Metric) {
-	for _, c := range []prometheus.Metric{s.requests, s.global, s.failures, s.loaded, s.notLoaded, s.seconds} {
+	for _, c := range []prometheus.Metric{s.requests, s.global, s.failures, s.loaded, s.notLoaded, s.unknown, s.seconds} {
 		out <- c
 	}
 	s.mu.RLock()
@@ -141,6 +142,9 @@ func (s *Stats) count(d *decision) {
 				s.hits(d, p, r, p.hits, nil)
 			}
 		}
+	}
+	if d.unknown {
+		s.unknown.Inc()
 	}
 	if global && d.policy.Mode == extauthz.Shadow {
 		s.global.Inc()

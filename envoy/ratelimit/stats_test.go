@@ -123,7 +123,7 @@ func TestStatsHaveTheNamesAndNumbersOfThere(t *testing.T) {
 			"rate_limit_within_limit domain=a_b key1=k 9",
 		}},
 		{"what cannot be meant", ratelimit.Policy{}, []string{"a:b 1 =x"}, []string{"should_rate_limit_error err_type=service_error 1"}},
-		{"a look and what is unknown", ratelimit.Policy{}, []string{"a:b 1 k=v|hits=0", "nowhere 1 k=v", "a:b 1 z=v"}, nil},
+		{"a look and what is unknown", ratelimit.Policy{}, []string{"a:b 1 k=v|hits=0", "nowhere 1 k=v", "a:b 1 z=v"}, []string{"rate_limit_domain_not_found 1"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

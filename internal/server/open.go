@@ -101,6 +101,7 @@ func (s *Server) openTelemetry(ctx context.Context) (err error) {
 	s.metrics = telemetry.NewMetrics(s.prom, s.o.Build, telemetry.Live{
 		Limiters:  s.table.Len,
 		Evictions: s.table.Evictions,
+		Unknown:   func() uint64 { return s.rls.UnknownDomains() },
 		Consumers: func() int { n, _ := s.registry.Len(); return n },
 	}, s.top)
 	if s.current.Load().Config.Telemetry.Traces {

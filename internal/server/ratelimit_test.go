@@ -454,6 +454,7 @@ func TestPrometheusNamesAreBehindTheSwitch(t *testing.T) {
 		on.ask("d", "k", "v")
 		off.ask("d", "k", "v")
 	}
+	on.ask("misspelt", "k", "v")
 	if len(on.ReadingAddrs()) != 2 {
 		t.Fatalf("further ports = %v, want those for debugging and for Prometheus", on.ReadingAddrs())
 	}
@@ -463,8 +464,10 @@ func TestPrometheusNamesAreBehindTheSwitch(t *testing.T) {
 			series,
 			`ratelimit_service_rate_limit_over_limit{domain="d",key1="k"} 1`,
 			`ratelimit_service_rate_limit_within_limit{domain="d",key1="k"} 1`,
-			`ratelimit_service_total_requests{grpc_method="ShouldRateLimit"} 2`,
-			`ratelimit_service_response_time_seconds_count{grpc_method="ShouldRateLimit"} 2`,
+			`ratelimit_service_total_requests{grpc_method="ShouldRateLimit"} 3`,
+			`ratelimit_service_response_time_seconds_count{grpc_method="ShouldRateLimit"} 3`,
+			"ratelimit_service_rate_limit_domain_not_found 1",
+			"tollgate_unknown_domains_total 1",
 			"ratelimit_service_config_load_success 1",
 			"ratelimit_service_config_load_error 0",
 		} {

@@ -26,6 +26,9 @@ type Live struct {
 	Limiters  func() int    // live limiters of descriptors
 	Evictions func() uint64 // limiters forgotten to make room
 	Consumers func() int    // known consumers
+
+	// Unknown is how many requests named a domain without rules; nil: nobody counts them.
+	Unknown func() uint64
 }
 
 // Metrics are the metrics of one Tollgate. Safe for concurrent use.
@@ -105,6 +108,11 @@ func NewMetrics(reg prometheus.Registerer, b Build, live Live, top *Top) *Metric
 			Name: "evictions_total", Help: "Limiters of descriptors that were forgotten to make room.",
 		}, func() float64 { return float64(live.Evictions()) }),
 	)
+	if live.Unknown != nil {
+		prefixed.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "unknown_domains_total", Help: "Requests to the rate limit service that were admitted because their domain has no rules.",
+		}, func() float64 { return float64(live.Unknown()) }))
+	}
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
