@@ -84,6 +84,10 @@ plots: ## Draw what each kind of limit admits: limits/testdata/curves/*.svg
 keeper: ## A disaster recovery against an API that throttles, without Tollgate and with it (ARGS='-window 10s')
 	examples/keeper/run.sh $(ARGS)
 
+.PHONY: screenshots
+screenshots: ## Take the README's pictures of the console: internal/console/testdata/*.png
+	go test -count=1 -run Browser ./internal/console -screenshots
+
 .PHONY: h2spec
 h2spec: $(H2SPEC) ## Run the HTTP/2 conformance suite against the fast listener
 	go test -count=1 -run H2Spec ./envoy/fastgrpc

@@ -3,6 +3,7 @@ package consumers
 import (
 	"container/heap"
 	"hash/maphash"
+	"strings"
 	"time"
 
 	"github.com/tollgate-dev/tollgate/limits"
@@ -116,12 +117,18 @@ func (r *Registry) Lookup(id string) (Consumer, bool) {
 // List returns up to n consumers in the order of their ids, beginning behind
 // the id after.
 func (r *Registry) List(after string, n int) []Consumer {
+	return r.Search("", after, n)
+}
+
+// Search is List of the consumers whose id has text in it, in lower-case or
+// upper-case letters; text is in lower case.
+func (r *Registry) Search(text, after string, n int) []Consumer {
 	s := r.snap.Load()
 	var h entryHeap
 	s.consumers.all(func(e *consumerEntry) bool {
 		id := e.record.id()
 		switch {
-		case id <= after:
+		case id <= after || !strings.Contains(strings.ToLower(id), text):
 		case len(h) < n:
 			heap.Push(&h, e)
 		case n > 0 && id < h[0].record.id():

@@ -61,7 +61,8 @@ func newFixture(t *testing.T) *fixture {
 	}
 	mode, limit := "enforce", "20/s"
 	f.api = admin.New(admin.Options{
-		Store: store, Registry: f.registry, Upstreams: f.upstreams, Clock: f.clock, Top: telemetry.NewTop(10),
+		SignedIn: func(*http.Request) bool { return false },
+		Store:    store, Registry: f.registry, Upstreams: f.upstreams, Clock: f.clock, Top: telemetry.NewTop(10),
 		Log:        slog.New(slog.NewJSONHandler(f.log, nil)),
 		Events:     f.events,
 		AdminToken: func() config.TokenHash { return f.token },
@@ -368,5 +369,29 @@ func TestClientExplainsItself(t *testing.T) {
 	client := admin.Client{Server: s.URL}
 	if _, err := client.Settings(t.Context()); err == nil || !strings.Contains(err.Error(), "tollgate serve") {
 		t.Errorf("no server: %v", err)
+	}
+}
+
+func TestSearch(t *testing.T) {
+	f := newFixture(t)
+	for _, id := range []string{"Billing", "bill-2", "search", "unbilled", "other"} {
+		f.ask("PUT", "/v1/consumers/"+id, `{}`)
+	}
+	var ids []string
+	for token := ""; ; {
+		var page admin.ConsumerPage
+		w := f.ask("GET", "/v1/consumers?page_size=2&q=BILL&page_token="+token, "")
+		if err := json.Unmarshal(w.Body.Bytes(), &page); err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range page.Consumers {
+			ids = append(ids, c.ID)
+		}
+		if token = page.NextPageToken; token == "" {
+			break
+		}
+	}
+	if want := "Billing bill-2 unbilled"; strings.Join(ids, " ") != want {
+		t.Errorf("found %v, want %v", ids, want)
 	}
 }

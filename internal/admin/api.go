@@ -26,7 +26,8 @@ type Options struct {
 	Events    *events.Log // told of every change
 	Log       *slog.Logger
 
-	AdminToken  func() config.TokenHash // zero: none is configured
+	AdminToken  func() config.TokenHash  // zero: none is configured
+	SignedIn    func(*http.Request) bool // lets a request in as the admin token does
 	Config      func() Config
 	Settings    func() Settings
 	SetSettings func(context.Context, Settings) error // checked; in force and on disk when it returns

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"encoding/base64"
 	"errors"
 	"net/http"
@@ -40,7 +41,7 @@ func (a *API) listConsumers(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return problemf(http.StatusBadRequest, "page_token: want the next_page_token of an earlier answer")
 	}
-	list, next, err := a.o.Store.List(r.Context(), string(after), n)
+	list, next, err := a.search(r.Context(), r.URL.Query().Get("q"), string(after), n)
 	if err != nil {
 		return err
 	}
@@ -49,6 +50,19 @@ func (a *API) listConsumers(w http.ResponseWriter, r *http.Request) error {
 		page.Consumers[i] = shown(c)
 	}
 	return answer(w, http.StatusOK, page)
+}
+
+// search is Store.List of those whose id has q in it, in whatever letter case.
+func (a *API) search(ctx context.Context, q, after string, n int) (found []consumers.Consumer, next string, err error) {
+	if q == "" {
+		return a.o.Store.List(ctx, after, n)
+	}
+	found = a.o.Registry.Search(strings.ToLower(q), after, n+1)
+	if len(found) > n {
+		found = found[:n]
+		next = found[n-1].ID
+	}
+	return found, next, nil
 }
 
 // count reads a number from 1 to limit from the query; larger ones are cut.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/tollgate-dev/tollgate/internal/admin"
 	"github.com/tollgate-dev/tollgate/internal/config"
+	"github.com/tollgate-dev/tollgate/internal/console"
 )
 
 // reads is what only reads, and needs no token.
@@ -41,6 +42,10 @@ func (s *Server) everything() *http.ServeMux {
 	mux := s.reads()
 	mux.Handle("/json", s.rls)
 	mux.HandleFunc("/openapi.yaml", admin.Reading(admin.Document))
+	token := func() config.TokenHash { return s.current.Load().Config.Admin.Token }
+	page := console.New(console.Options{AdminToken: token, Log: s.log})
+	mux.Handle("/{$}", page)
+	mux.Handle("/console/", page)
 	mux.Handle("/v1/", admin.New(admin.Options{
 		Store:       s.store,
 		Registry:    s.registry,
@@ -49,7 +54,8 @@ func (s *Server) everything() *http.ServeMux {
 		Top:         s.top,
 		Events:      s.events,
 		Log:         s.log,
-		AdminToken:  func() config.TokenHash { return s.current.Load().Config.Admin.Token },
+		AdminToken:  token,
+		SignedIn:    page.SignedIn,
 		Config:      s.config,
 		Settings:    s.settings,
 		SetSettings: s.setSettings,
