@@ -1,6 +1,10 @@
 package extauthz
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/tollgate-dev/tollgate/descriptors/consumers"
+)
 
 // maxCredential is the longest credential that is looked at. Envoy takes at
 // most 60 KiB of headers by default; nothing that anybody issues is near this.
@@ -69,6 +73,9 @@ func headerValue(value, scheme string) (string, finding) {
 		}
 		return token(value)
 	}
+	if scheme == SchemeApollo {
+		return apolloToken(value)
+	}
 	rest, ok := cutScheme(value, scheme)
 	if ok {
 		return token(strings.TrimLeft(rest, " "))
@@ -83,6 +90,36 @@ func headerValue(value, scheme string) (string, finding) {
 		}
 		value = joined
 	}
+}
+
+// SchemeApollo is the scheme of Apollo's portal: no scheme at all before a
+// token of 40 or 64 hexadecimal digits, in either case, or Bearer before a user's
+// token.
+const SchemeApollo = "apollo"
+
+const apolloUserPrefix = "apollo_pat_"
+
+// apolloToken reads a token in any spelling that the portal takes for it, and
+// refuses everything else.
+func apolloToken(value string) (string, finding) {
+	if value == "" {
+		return "", absent
+	}
+	if rest, ok := strings.CutPrefix(value, "Bearer "); ok {
+		if t, f := token(strings.Trim(rest, " \t")); f == secret && strings.HasPrefix(t, apolloUserPrefix) {
+			return t, secret
+		}
+		return "", malformed
+	}
+	if len(value) != 40 && len(value) != 64 {
+		return "", malformed
+	}
+	for i := range len(value) {
+		if c := lower(value[i]); (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return "", malformed
+		}
+	}
+	return consumers.FoldHex(value), secret
 }
 
 func wholeValue(scheme string) bool { return scheme == "" || scheme == "none" }

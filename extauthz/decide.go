@@ -25,9 +25,6 @@ func (s *Server) decide(ctx context.Context, p *plan, now limits.Time, v *View, 
 	d.plan, d.At = p, now
 	d.Headers, d.Strip = p.policy.Headers, p.policy.Strip
 	d.GRPC = isGRPC(v)
-	if p.policy.Waiting {
-		return errWaiting
-	}
 	r, err := p.route(v)
 	if err != nil {
 		return err
@@ -38,6 +35,9 @@ func (s *Server) decide(ctx context.Context, p *plan, now limits.Time, v *View, 
 			return err
 		}
 		return s.goOut(ctx, u, v, d)
+	}
+	if p.policy.Waiting {
+		return errWaiting
 	}
 	d.Outcome = Admitted
 	grant := s.identify(v, d)

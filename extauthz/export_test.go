@@ -23,3 +23,13 @@ func (s *Server) Scan(ctx context.Context, req []byte) (v View, ok bool, err err
 	ok, err = new(scanner).scan(ctx, s.plan.Load(), &v, req)
 	return v, ok, err
 }
+
+// Credential returns what a header of a request holds at places, and what kind
+// of finding that is.
+func Credential(places []Place, header, value string) (string, string) {
+	p := newPlan(&Policy{Credentials: places})
+	var v View
+	v.Headers = append(v.Headers, Field{Name: header, Value: value})
+	credential, f := p.credential(&v)
+	return credential, map[finding]string{absent: "absent", malformed: "malformed", secret: "secret", identity: "identity"}[f]
+}

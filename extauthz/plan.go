@@ -21,7 +21,7 @@ func newPlan(p *Policy) *plan {
 	for i := range p.Credentials {
 		c := &p.Credentials[i]
 		switch {
-		case c.Header != "" && wholeValue(c.Scheme):
+		case c.Header != "" && (wholeValue(c.Scheme) || c.Scheme == SchemeApollo):
 			places = append(places, "in the header "+c.Header)
 		case c.Header != "":
 			places = append(places, "in the header "+c.Header+" as "+c.Scheme+" TOKEN")

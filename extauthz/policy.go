@@ -25,7 +25,7 @@ const (
 // Place is where a credential may stand; exactly one of its fields but Scheme is set.
 type Place struct {
 	Header    string // lower case
-	Scheme    string // of Header: "Bearer"; "none" or empty: the whole value
+	Scheme    string // of Header: "Bearer"; "none" or empty: the whole value; "apollo": as Apollo's portal reads it
 	Query     string
 	Cookie    string
 	Principal bool     // the client certificate's, as the id of a consumer

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"hash/crc32"
+	"strings"
 )
 
 // An issued token is the prefix, 32 random bytes and their checksum. The
@@ -52,4 +53,19 @@ func checksum(secret string) [checksumLen]byte {
 		rest /= 62
 	}
 	return digits
+}
+
+// FoldHex returns a token of 40 or 64 hexadecimal digits in lower case and any
+// other as it is: Apollo's portal, whose tokens look so, takes either case.
+// Nothing is allocated for what is in lower case already.
+func FoldHex(token string) string {
+	if len(token) != 40 && len(token) != 64 {
+		return token
+	}
+	for i := range len(token) {
+		if c := token[i]; !('0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F') {
+			return token
+		}
+	}
+	return strings.ToLower(token)
 }

@@ -62,11 +62,17 @@ type TokenHash [sha256.Size]byte
 
 // Consumers says where consumers come from.
 type Consumers struct {
-	Source string                    // source: embedded, file, postgres or mysql
-	File   string                    // file: of source file
-	DSN    string                    // dsn: of a database; a secret
-	Poll   time.Duration             // poll: how often a database is asked for changes
-	Plans  map[string]consumers.Plan // plans, a key of the top level: what consumers of every source but file may name
+	Source string        // source: embedded, file, postgres, mysql or apollo
+	File   string        // file: of source file
+	DSN    string        // dsn: of a database; a secret
+	Poll   time.Duration // poll: how often a database is asked for changes
+
+	// Sessions is sessions, of source apollo: the limit of requests without a
+	// token, all together, which the portal's own pages send; 1000/s by default. With that source
+	// credentials, strip_credentials and anonymous are by default what a portal
+	// needs: its own tokens, which it must see too, and anonymous: "@portal".
+	Sessions consumers.Limits
+	Plans    map[string]consumers.Plan // plans, a key of the top level: what consumers of every source but file may name
 }
 
 // Remote reports whether consumers come from a database.
@@ -115,6 +121,7 @@ const (
 	SourceFile     = "file"
 	SourcePostgres = "postgres"
 	SourceMySQL    = "mysql"
+	SourceApollo   = "apollo"
 )
 
 // The places of the audit that are no files.

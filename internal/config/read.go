@@ -11,11 +11,13 @@ import (
 	"time"
 
 	"github.com/tollgate-dev/tollgate/descriptors/consumers"
+	"github.com/tollgate-dev/tollgate/descriptors/consumers/apollo"
 	"github.com/tollgate-dev/tollgate/descriptors/consumers/file"
 	"github.com/tollgate-dev/tollgate/descriptors/consumers/mysql"
 	"github.com/tollgate-dev/tollgate/descriptors/consumers/postgres"
 	"github.com/tollgate-dev/tollgate/descriptors/yamlfile"
 	"github.com/tollgate-dev/tollgate/extauthz"
+	"github.com/tollgate-dev/tollgate/limits"
 )
 
 // reader fills a Config from a document; problems stay in the document.
@@ -40,12 +42,16 @@ func each(n yamlfile.Node, keys map[string]func(yamlfile.Node)) {
 }
 
 func (r *reader) read(n yamlfile.Node) {
+	given := map[string]bool{}
+	note := func(key string, read func(yamlfile.Node)) func(yamlfile.Node) {
+		return func(n yamlfile.Node) { given[key] = true; read(n) }
+	}
 	each(n, map[string]func(yamlfile.Node){
 		"listen":            r.listen,
 		"admin":             r.admin,
-		"credentials":       r.credentials,
-		"strip_credentials": func(n yamlfile.Node) { r.c.Policy.Strip = n.Bool() },
-		"anonymous":         r.readAnonymous,
+		"credentials":       note("credentials", r.credentials),
+		"strip_credentials": note("strip_credentials", func(n yamlfile.Node) { r.c.Policy.Strip = n.Bool() }),
+		"anonymous":         note("anonymous", r.readAnonymous),
 		"consumers":         r.consumers,
 		"plans":             func(n yamlfile.Node) { r.plans, r.c.Consumers.Plans = n, file.ReadPlans(n) },
 		"limits":            r.limits,
@@ -55,6 +61,7 @@ func (r *reader) read(n yamlfile.Node) {
 		"upstreams":         r.upstreams,
 		"telemetry":         r.telemetry,
 	})
+	r.beforePortal(given)
 }
 
 // path makes a path of the file relative to the file.
@@ -137,15 +144,22 @@ func (r *reader) admin(n yamlfile.Node) {
 
 func (r *reader) consumers(n yamlfile.Node) {
 	c := &r.c.Consumers
-	var source, file, dsn, poll yamlfile.Node // where they stand
+	var file, dsn, poll, sessions yamlfile.Node // where they stand
 	each(n, map[string]func(yamlfile.Node){
 		"source": func(n yamlfile.Node) {
-			source = n
-			c.Source = n.OneOf(SourceEmbedded, SourceFile, SourcePostgres, SourceMySQL, "apollo")
+			c.Source = n.OneOf(SourceEmbedded, SourceFile, SourcePostgres, SourceMySQL, SourceApollo)
 		},
 		"file": func(n yamlfile.Node) { file, c.File = n, r.path(n) },
 		"dsn":  func(n yamlfile.Node) { dsn, c.DSN = n, n.String() },
 		"poll": func(n yamlfile.Node) { poll, c.Poll = n, positive(n) },
+		"sessions": func(n yamlfile.Node) {
+			sessions = n
+			ls, err := ParseDefault(n.String())
+			if err != nil {
+				n.Errorf("%v", err)
+			}
+			c.Sessions = ls
+		},
 	})
 	switch c.Source {
 	case SourceFile:
@@ -156,9 +170,11 @@ func (r *reader) consumers(n yamlfile.Node) {
 		checkDSN(n, dsn, c, postgres.CheckDSN)
 	case SourceMySQL:
 		checkDSN(n, dsn, c, mysql.CheckDSN)
-	case "apollo":
-		notYet(source, "source "+c.Source)
-		return
+	case SourceApollo:
+		checkDSN(n, dsn, c, mysql.CheckDSN)
+	}
+	if c.Source != SourceApollo && !sessions.Null() {
+		sessions.Errorf("sessions: belongs to source apollo, not to source %s", c.Source)
 	}
 	if c.Source != SourceFile && !file.Null() {
 		file.Errorf("file: belongs to source file, not to source %s", c.Source)
@@ -167,6 +183,26 @@ func (r *reader) consumers(n yamlfile.Node) {
 		if !given.Null() && (c.Source == SourceEmbedded || c.Source == SourceFile) {
 			given.Errorf("belongs to the sources postgres, mysql and apollo, not to source %s", c.Source)
 		}
+	}
+}
+
+// beforePortal sets what a gate before Apollo's portal needs where the file does
+// not say.
+func (r *reader) beforePortal(given map[string]bool) {
+	if r.c.Consumers.Source != SourceApollo {
+		return
+	}
+	if !given["credentials"] {
+		r.c.Policy.Credentials = []extauthz.Place{{Header: "authorization", Scheme: extauthz.SchemeApollo}}
+	}
+	if !given["strip_credentials"] {
+		r.c.Policy.Strip = false
+	}
+	if !given["anonymous"] {
+		r.c.Policy.Anonymous = apollo.Sessions
+	}
+	if r.c.Consumers.Sessions == nil {
+		r.c.Consumers.Sessions = consumers.Limits{{Limit: limits.Limit{Kind: limits.Rate, N: 1000, Period: time.Second}}}
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/tollgate-dev/tollgate/descriptors/consumers"
 	"github.com/tollgate-dev/tollgate/descriptors/consumers/embedded"
+	"github.com/tollgate-dev/tollgate/extauthz"
 	"github.com/tollgate-dev/tollgate/internal/admin"
 	"github.com/tollgate-dev/tollgate/internal/config"
 )
@@ -125,7 +126,7 @@ func registryOptions(c *current) consumers.RegistryOptions {
 func schemes(cfg *config.Config) []string {
 	var all []string
 	for _, p := range cfg.Policy.Credentials {
-		if p.Scheme != "" && p.Scheme != "none" {
+		if p.Scheme != "" && p.Scheme != "none" && p.Scheme != extauthz.SchemeApollo {
 			all = append(all, p.Scheme)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/tollgate-dev/tollgate/descriptors/consumers"
+	"github.com/tollgate-dev/tollgate/descriptors/consumers/apollo"
 	"github.com/tollgate-dev/tollgate/descriptors/consumers/embedded"
 	"github.com/tollgate-dev/tollgate/descriptors/consumers/mysql"
 	"github.com/tollgate-dev/tollgate/descriptors/consumers/postgres"
@@ -49,6 +50,8 @@ func (s *Server) openDatabase(ctx context.Context) (err error) {
 		s.database, err = postgres.Open(c.DSN, o)
 	case config.SourceMySQL:
 		s.database, err = mysql.Open(c.DSN, o)
+	case config.SourceApollo:
+		s.database, err = apollo.Open(c.DSN, apollo.Options{Options: o, Sessions: c.Sessions})
 	default:
 		err = fmt.Errorf("source %s is not a database", c.Source)
 	}

@@ -110,7 +110,7 @@ func (l *scanned) consumer(cache limitsCache) Row {
 }
 
 func (l *scanned) readToken() (t consumers.Token, err error) {
-	t = consumers.Token{ID: l.token.String, Expires: at(l.expires), Created: at(l.made)}
+	t = consumers.Token{ID: l.token.String, Expires: At(l.expires), Created: At(l.made)}
 	if copy(t.Hash[:], l.hash) != len(t.Hash) || len(l.hash) != len(t.Hash) {
 		return t, fmt.Errorf("sha256: has %d bytes, want the 32 of a SHA-256", len(l.hash))
 	}
@@ -120,13 +120,13 @@ func (l *scanned) readToken() (t consumers.Token, err error) {
 	if copy(t.Previous[:], l.previous) != len(t.Previous) || len(l.previous) != len(t.Previous) {
 		return t, fmt.Errorf("previous: has %d bytes, want the 32 of a SHA-256", len(l.previous))
 	}
-	t.PreviousUntil = at(l.til)
+	t.PreviousUntil = At(l.til)
 	return t, nil
 }
 
-// at reads microseconds since the Unix epoch. A time beyond what Go knows is
+// At reads microseconds since the Unix epoch. A time beyond what Go knows is
 // one that does not come, or long past.
-func at(micros sql.NullFloat64) time.Time {
+func At(micros sql.NullFloat64) time.Time {
 	const first, last = -62135596800e6 + 1e6, 253402300799e6 // years 1 to 9999
 	switch {
 	case !micros.Valid:
