@@ -100,9 +100,12 @@ func (u *Upstream) claim(w *waiter) {
 	}
 }
 
+// leastHold is how long at least a working limit that was lowered stays.
+const leastHold = 15 * time.Minute
+
 // pass lets w pass if everything allows it now.
 func (u *Upstream) pass(now limits.Time, w *waiter) bool {
-	if u.share.Raise(now, u.config.Load().Pressure.WithDefaults().Max) {
+	if u.share.Raise(now, max(leastHold, u.config.Load().Pressure.Max)) {
 		u.adjust(now)
 	}
 	if u.gate.Wait(now) > 0 || !u.ledger.affords(now, w.Class, w.Cost) {

@@ -138,7 +138,7 @@ func (u *Upstream) Status(now limits.Time) Status {
 func (u *Upstream) status(now limits.Time) Status {
 	s := Status{
 		ID: u.id, State: u.state(now), Since: u.since, Source: u.source, Violations: u.gate.Violations(now),
-		Observed: u.incident.accepted, Share: u.share.Value(), Waiting: u.line.len,
+		Observed: u.incident.seen.long, Share: u.share.Value(), Waiting: u.line.len,
 		Budget: u.ledger.status(now), Counts: u.counts,
 	}
 	_, s.Reason = u.gate.Last()

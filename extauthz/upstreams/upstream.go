@@ -24,8 +24,9 @@ type Upstream struct {
 	share    pressure.Share
 	limiters []*limits.Limiter // of config.Limits
 	claims   []limits.Claim    // of the request that is decided just now
-	accepted pressure.Meter    // what the upstream took
-	heard    bool              // it is told what the upstream takes, not only what it refuses
+	gauge    gauge
+	accepted pressure.Meter // what the upstream took, over the gauge's period
+	heard    bool           // it is told what the upstream takes, not only what it refuses
 	incident incident
 	ledger   ledger
 	line     line
@@ -43,9 +44,9 @@ type Upstream struct {
 
 // incident is what a violation is learned from while its answers still come in.
 type incident struct {
-	was      pressure.Share
-	at       limits.Time
-	accepted int64
+	was  pressure.Share
+	at   limits.Time // 0: nothing can be learned from it
+	seen seen
 }
 
 func newUpstream(c *Config, o *Options, now limits.Time) *Upstream {
@@ -83,8 +84,8 @@ func (u *Upstream) configure(c *Config, now limits.Time) {
 		u.limiters[i].SetSpec(now, s)
 	}
 	u.claims = make([]limits.Claim, len(specs))
-	if period, _ := c.gauge(); old == nil || period != u.accepted.Period() {
-		u.accepted = pressure.NewMeter(period)
+	if u.gauge = c.gauge(); u.gauge.period != u.accepted.Period() {
+		u.accepted = pressure.NewMeter(u.gauge.period)
 	}
 	u.ledger.configure(c.Budget, now)
 	u.retime(now)
@@ -140,7 +141,7 @@ func (u *Upstream) Observe(now limits.Time, a Answer) {
 	switch {
 	case i >= 0:
 		u.counts.Refused++
-		fresh = u.refused(now, c, &a, c.Signals[i].String())
+		fresh = u.refused(now, &a, c.Signals[i].String())
 	case a.Status < 500:
 		u.counts.Taken++
 		u.taken(now)
@@ -179,7 +180,8 @@ func (u *Upstream) tellOthers() {
 }
 
 // refused starts or prolongs a pause. It reports whether it is a new one.
-func (u *Upstream) refused(now limits.Time, c *Config, a *Answer, reason string) bool {
+func (u *Upstream) refused(now limits.Time, a *Answer, reason string) bool {
+	probed := u.gate.Phase(now) == pressure.Probing
 	fresh := u.gate.Refused(now, a.asked(now), reason)
 	u.dirty = true
 	if fresh {
@@ -187,25 +189,27 @@ func (u *Upstream) refused(now limits.Time, c *Config, a *Answer, reason string)
 			u.source = "response"
 		}
 		u.counts.Violations++
-		u.incident = incident{was: u.share, at: now, accepted: u.accepted.Sum(now)}
-		u.learn(now, c)
+		u.incident = incident{seen: u.gauge.look(&u.accepted, now)}
+		if !probed { // of a single request that is refused the limit is not the cause
+			u.incident.was, u.incident.at = u.share, now
+			u.learn(now)
+		}
 	}
 	u.retime(now)
 	return fresh
 }
 
 // learn lowers the working limit to what the incident shows.
-func (u *Upstream) learn(now limits.Time, c *Config) {
-	_, count := c.gauge()
-	if count == 0 || u.incident.at == 0 {
-		return // nothing to learn from: no limit, or not seen by this instance
-	}
-	accepted := u.incident.accepted
-	if !u.heard {
-		accepted = -1
+func (u *Upstream) learn(now limits.Time) {
+	if u.gauge.count == 0 || u.incident.at == 0 {
+		return
 	}
 	u.share = u.incident.was
-	u.share.Lower(u.incident.at, accepted, count)
+	if u.heard {
+		u.gauge.lower(&u.share, u.incident.at, u.incident.seen)
+	} else {
+		u.share.Lower(u.incident.at, -1, u.gauge.count)
+	}
 	u.adjust(now)
 }
 
@@ -216,8 +220,9 @@ func (u *Upstream) taken(now limits.Time) {
 	switch u.gate.Phase(now) {
 	case pressure.Frozen:
 		// It was on its way when the refusal came: the upstream allows more than it seemed.
-		u.incident.accepted++
-		u.learn(now, u.config.Load())
+		u.incident.seen.long++
+		u.incident.seen.short++
+		u.learn(now)
 	case pressure.Probing:
 		if u.gate.Taken(now) {
 			u.dirty = true

@@ -61,22 +61,61 @@ func stretch(d time.Duration, by float64) time.Duration {
 // learns reports whether the limit is of a kind that refusals say something about.
 func (l *Limit) learns() bool { return l.Kind != limits.Quota && l.N > 0 }
 
-// gauge returns over what period accepted requests are to be counted in order to
-// learn, and how many the limit allows then; 0 where no limit can learn.
-func (c *Config) gauge() (period time.Duration, count int64) {
+// gauge says how what the upstream took is compared with a limit: over which
+// period, and how many the limit allows then. A limit that lets some come at
+// once allows so many within a shorter one.
+type gauge struct {
+	period time.Duration
+	count  int64 // 0: no limit can learn
+
+	short time.Duration // 0: none
+	burst int64
+}
+
+// gauge returns that of the first limit that can learn.
+func (c *Config) gauge() gauge {
 	for i := range c.Limits {
 		l := &c.Limits[i]
 		if !l.learns() {
 			continue
 		}
 		w := l.working(1)
-		period = max(w.Period, measured)
 		if w.Kind != limits.Rate && w.Kind != limits.Pace {
-			return w.Period, w.N
+			return gauge{period: w.Period, count: w.N}
 		}
-		return period, max(1, int64(float64(w.N)*float64(period)/float64(w.Period)))
+		g := gauge{period: max(w.Period, measured)}
+		in := func(d time.Duration) int64 {
+			return max(1, int64(float64(w.N)*float64(d)/float64(w.Period)+rounding))
+		}
+		g.count = in(g.period)
+		if g.burst = w.Burst; g.burst == 0 {
+			g.burst = in(time.Second)
+		}
+		g.short = time.Duration(float64(w.Period) * float64(g.burst) / float64(w.N))
+		return g
 	}
-	return measured, 0
+	return gauge{period: measured}
+}
+
+// seen is what the upstream took before a refusal.
+type seen struct {
+	long, short int64
+	whole       bool // it was asked all through the longer period
+}
+
+func (g *gauge) look(m *pressure.Meter, now limits.Time) seen {
+	s := seen{long: m.Sum(now), short: m.Last(now, g.short)}
+	s.whole = g.short == 0 || s.long > m.Last(now, g.period/2)
+	return s
+}
+
+// lower lowers a share to what was seen.
+func (g *gauge) lower(share *pressure.Share, now limits.Time, s seen) {
+	accepted, count := s.long, g.count
+	if !s.whole || g.short > 0 && s.short*g.count < s.long*g.burst {
+		accepted, count = s.short, g.burst
+	}
+	share.Lower(now, accepted, count)
 }
 
 // specs compiles what is kept of each limit.

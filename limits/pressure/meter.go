@@ -41,11 +41,15 @@ func (m *Meter) advance(now limits.Time) *int64 {
 func (m *Meter) Count(now limits.Time, n int64) { *m.advance(now) += n }
 
 // Sum returns how many happened in the period up to now.
-func (m *Meter) Sum(now limits.Time) int64 {
+func (m *Meter) Sum(now limits.Time) int64 { return m.Last(now, m.period) }
+
+// Last returns how many happened in the last part of the period.
+func (m *Meter) Last(now limits.Time, part time.Duration) int64 {
 	m.advance(now)
+	each := m.period / meterSlots
 	var sum int64
-	for _, n := range m.counts {
-		sum += n
+	for i := range min(int64((part+each-1)/each), meterSlots) {
+		sum += m.counts[(m.last-i+meterSlots)%meterSlots]
 	}
 	return sum
 }

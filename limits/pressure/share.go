@@ -22,6 +22,7 @@ const (
 	keepUnknown  = 0.75 // of the working limit, where nobody knows what was accepted
 	keepMost     = 0.9
 	keepLeast    = 0.5
+	leastShare   = 0.05 // of the configured limit, however often the upstream refuses
 
 	raiseBy   = 0.01 // of the configured limit
 	raiseEach = time.Minute
@@ -40,10 +41,7 @@ func (s *Share) Lower(now limits.Time, accepted, limit int64) {
 	if accepted >= 0 && limit > 0 {
 		is = keepAccepted * float64(accepted) / float64(limit)
 	}
-	is = min(max(is, was*keepLeast), was*keepMost)
-	if limit > 0 {
-		is = max(is, min(1/float64(limit), was))
-	}
+	is = max(min(max(is, was*keepLeast), was*keepMost), leastShare)
 	s.less, s.changed = 1-is, now
 	s.times++
 }

@@ -18,6 +18,8 @@ type Fake struct {
 	Period  time.Duration
 	Penalty time.Duration // after the first refusal, doubled by each further one; 0: none
 
+	Refuse func(wait time.Duration) upstreams.Answer // nil: Throttled
+
 	mu      sync.Mutex
 	taken   []time.Time // of sliding, in the last period
 	window  int64       // of fixed
@@ -69,6 +71,9 @@ func (f *Fake) Ask() upstreams.Answer {
 	}
 	f.seen.Refused++
 	f.blocked = now.Add(f.Penalty << min(f.seen.Refused-1, 4))
+	if f.Refuse != nil {
+		return f.Refuse(f.blocked.Sub(now))
+	}
 	return Throttled(f.blocked.Sub(now))
 }
 
