@@ -76,6 +76,10 @@ lint: $(STATICCHECK) ## gofmt, vet, staticcheck, tidy go.mod
 bench: build ## CPU, throughput and latency beside a server that only says OK (BENCH='-rounds 5 …')
 	go run ./internal/bench $(BENCH)
 
+.PHONY: stress
+stress: ## 10^8 decisions by 8 goroutines, their history checked: not one too many
+	go test -count=1 -run TestStress ./limits -limits.stress 12500000 -v
+
 .PHONY: plots
 plots: ## Draw what each kind of limit admits: limits/testdata/curves/*.svg
 	go test -count=1 -run Curves ./limits -plots
