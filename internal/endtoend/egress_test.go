@@ -26,16 +26,11 @@ import (
 )
 
 // outward is a whole Tollgate and an Envoy before an upstream that throttles.
-type outward struct {
-	addr  string // of Envoy
-	admin string // of Tollgate
-}
+type outward struct{ addr string } // of Envoy
 
-// sendOut starts them. upstreams is what stands under that key.
-func sendOut(t *testing.T, upstreams string, handler http.Handler, e config.Egress) outward {
+// tollgate starts a whole Tollgate. upstreams is what stands under that key.
+func tollgate(t *testing.T, upstreams string) *server.Server {
 	t.Helper()
-	upstream := httptest.NewServer(handler)
-	t.Cleanup(upstream.Close)
 	dir := t.TempDir()
 	path := filepath.Join(dir, "tollgate.yaml")
 	text := "listen: {grpc: \"unix:" + filepath.Join(dir, "gate.sock") + "\", http: \"127.0.0.1:0\", drain: 0s}\nupstreams:\n" + upstreams
@@ -51,14 +46,23 @@ func sendOut(t *testing.T, upstreams string, handler http.Handler, e config.Egre
 			t.Error(err)
 		}
 	})
+	return s
+}
+
+// sendOut starts a Tollgate and an Envoy before an upstream.
+func sendOut(t *testing.T, upstreams string, handler http.Handler, e config.Egress) outward {
+	t.Helper()
+	upstream := httptest.NewServer(handler)
+	t.Cleanup(upstream.Close)
+	s := tollgate(t, upstreams)
 	e.Plaintext = true
 	var b bytes.Buffer
-	err = config.Print(&b, config.Options{Mode: config.ToEgress, Listen: "127.0.0.1:0", Admin: "127.0.0.1:0", Upstream: upstream.Listener.Addr().String(),
+	err := config.Print(&b, config.Options{Mode: config.ToEgress, Listen: "127.0.0.1:0", Admin: "127.0.0.1:0", Upstream: upstream.Listener.Addr().String(),
 		Tollgate: []string{s.GRPCAddr()}, MaxWait: 30 * time.Second, Timeout: 40 * time.Second, Egress: e})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return outward{envoytest.Start(t, envoytest.Binary(t), b.Bytes()).Addr("http"), s.HTTPAddr()}
+	return outward{envoytest.Start(t, envoytest.Binary(t), b.Bytes()).Addr("http")}
 }
 
 // reply is what a caller got.
@@ -238,6 +242,27 @@ func TestAccessLogStopsEverybody(t *testing.T) {
 	}
 	if r, err := o.call(t.Context(), "models.example"); err != nil || r.status != 200 {
 		t.Errorf("a host of no upstream: %+v, %v, want it to pass", r, err)
+	}
+}
+
+// TestHostOfAnUpstreamIsNoWayIn: a client chooses the host that it names, and
+// must not get round authentication by an upstream's.
+func TestHostOfAnUpstreamIsNoWayIn(t *testing.T) {
+	t.Parallel()
+	s := tollgate(t, `
+  - {id: keeper, match: {host: keeper.example}}
+`)
+	for _, mode := range []config.Mode{config.Fused, config.TwoPhase} {
+		var b bytes.Buffer
+		err := config.Print(&b, config.Options{Mode: mode, Listen: "127.0.0.1:0", Admin: "127.0.0.1:0", Upstream: envoytest.StartUpstream(t).Addr,
+			Tollgate: []string{s.GRPCAddr()}, Timeout: 5 * time.Second})
+		if err != nil {
+			t.Fatal(err)
+		}
+		in := outward{addr: envoytest.Start(t, envoytest.Binary(t), b.Bytes()).Addr("http")}
+		if r, err := in.call(t.Context(), "keeper.example"); err != nil || r.status != http.StatusUnauthorized {
+			t.Errorf("%s: %+v, %v, want 401", mode, r, err)
+		}
 	}
 }
 
