@@ -16,7 +16,7 @@ import (
 )
 
 // start runs a fake and returns a client of the SDK that calls it.
-func start(t *testing.T, o throttle.Options) (*fakeKeeper, *client) {
+func start(t *testing.T, o throttle.Options) (*fakeKeeper, *client, *authority) {
 	t.Helper()
 	ca, err := newAuthority(t.TempDir())
 	if err != nil {
@@ -40,13 +40,13 @@ func start(t *testing.T, o throttle.Options) (*fakeKeeper, *client) {
 		t.Fatal(err)
 	}
 	t.Cleanup(c.transport.CloseIdleConnections)
-	return f, c
+	return f, c, ca
 }
 
 // TestFake: the real SDK reads a secret from the fake, and takes its refusal
 // for what it is.
 func TestFake(t *testing.T) {
-	f, c := start(t, throttle.Options{Model: throttle.IdleReset, N: 2, Window: time.Minute})
+	f, c, ca := start(t, throttle.Options{Model: throttle.IdleReset, N: 2, Window: time.Minute})
 	for range 2 {
 		if err := c.read("a"); err != nil {
 			t.Fatal(err)
@@ -64,7 +64,7 @@ func TestFake(t *testing.T) {
 		t.Fatal(err)
 	}
 	other.server = f.account.server
-	stranger, err := newClient(other, host, f.addr, c.transport.TLSClientConfig.RootCAs)
+	stranger, err := newClient(other, host, f.addr, ca.pool)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,6 +86,50 @@ func tollgate(t *testing.T) string {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	return binary
+}
+
+// TestLocalRefusal: where nothing may wait, the SDK takes Tollgate's refusal for
+// what it is, and Keeper never sees that call.
+func TestLocalRefusal(t *testing.T) {
+	binary := tollgate(t)
+	f, _, ca := start(t, throttle.Options{Model: throttle.IdleReset, N: 100, Window: time.Minute})
+	config := filepath.Join(ca.dir, "tollgate.yaml")
+	text := `listen: {grpc: "${SOCKET}", http: "127.0.0.1:0", drain: 0s}
+upstreams: [{preset: keeper, match: {host: keepersecurity.example}, limits: [{idle_reset: 2/1m}]}]
+`
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := startStack(t.Context(), binary, config, time.Minute, f.addr, ca)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	c, err := newClient(f.account, alias, s.addr, ca.pool)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.transport.CloseIdleConnections)
+	for range 2 {
+		if err := c.read("a"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var refused *core.KeeperHTTPError
+	if err := c.read("a"); !errors.As(err, &refused) || refused.StatusCode != 429 || refused.ResultCode != "throttled" {
+		t.Errorf("read = %v, want 429 throttled", err)
+	}
+	if n := len(f.Calls()); n != 2 {
+		t.Errorf("%d calls reached Keeper, want 2", n)
+	}
+	said, err := s.upstreams()
+	if err != nil || !strings.Contains(said, `"keeper"`) {
+		t.Errorf("the API says %s, %v, want the upstream", said, err)
+	}
 }
 
 // TestRecovery is the example, with as many reads as fit into half a minute.

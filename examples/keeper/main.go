@@ -31,8 +31,8 @@ func main() {
 	flag.StringVar(&o.config, "config", "tollgate.yaml", "its configuration")
 	flag.StringVar(&o.plot, "plot", "", "write an SVG plot to this file")
 	flag.IntVar(&o.reads, "reads", 500, "secrets to read")
-	flag.DurationVar(&o.window, "window", 2*time.Second, "Keeper's window, in reality 10s; everything else is scaled with it")
-	flag.DurationVar(&o.until, "until", 30*time.Second, "when to give up without Tollgate")
+	flag.DurationVar(&o.window, "window", 10*time.Second, "Keeper's window; everything else is scaled with it")
+	flag.DurationVar(&o.until, "until", time.Minute, "when to give up without Tollgate")
 	flag.BoolVar(&o.check, "check", false, "fail unless nothing is throttled with Tollgate, and much without")
 	flag.Parse()
 	if err := run(context.Background(), o, os.Stdout); err != nil {
