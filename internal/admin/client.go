@@ -2,6 +2,7 @@ package admin
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -23,6 +24,8 @@ const maxAnswer = 64 << 20
 type Client struct {
 	Server string // as http://127.0.0.1:8080
 	Token  string // the admin token; empty: none
+
+	HTTP *http.Client // nil: http.DefaultClient, which keeps few connections
 }
 
 // Consumers returns every consumer, by id.
@@ -183,7 +186,7 @@ func (c *Client) do(ctx context.Context, k call) (etag string, err error) {
 	if c.Token != "" {
 		req.Header.Set("authorization", "Bearer "+c.Token)
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := cmp.Or(c.HTTP, http.DefaultClient).Do(req)
 	if err != nil {
 		return "", c.unreachable(err)
 	}
