@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"fmt"
-	"math/rand/v2"
 	"strconv"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -27,11 +26,14 @@ func token(i int) string {
 }
 
 // patched is a request encoded once; each next writes another number into it.
+// The numbers come in an order that jumps about, and all of them come before
+// one comes again.
 type patched struct {
 	encoded []byte
 	digits  int // where the eight digits stand
 	keys    int
-	random  *rand.Rand
+	at      int // the last key
+	stride  int
 	refuses func(answer []byte) bool
 }
 
@@ -45,12 +47,26 @@ func newPatched(m proto.Message, keys int, seed uint64, refuses func([]byte) boo
 	if at < 0 || bytes.Count(encoded, []byte(placeholder)) != 1 {
 		return nil, fmt.Errorf("the request must hold %q once", placeholder)
 	}
-	return &patched{encoded: encoded, digits: at, keys: keys, random: rand.New(rand.NewPCG(seed, 1)), refuses: refuses}, nil
+	return &patched{encoded: encoded, digits: at, keys: keys, at: int(seed % uint64(keys)), stride: stride(keys), refuses: refuses}, nil
+}
+
+// stride is near the golden section of keys, and coprime to it.
+func stride(keys int) int {
+	for s := int(0.618*float64(keys)) + 1; ; s++ {
+		a, b := s, keys
+		for b != 0 {
+			a, b = b, a%b
+		}
+		if a == 1 {
+			return s
+		}
+	}
 }
 
 func (p *patched) next() []byte {
 	var number [8]byte
-	text := strconv.AppendInt(number[:0], int64(p.random.IntN(p.keys)), 10)
+	p.at = (p.at + p.stride) % p.keys
+	text := strconv.AppendInt(number[:0], int64(p.at), 10)
 	digits := p.encoded[p.digits : p.digits+8]
 	copy(digits, "00000000")
 	copy(digits[8-len(text):], text)

@@ -44,6 +44,11 @@ func (p plan) runCase(w io.Writer, dir string, consumers int, mix string) error 
 		targets[name] = s.target
 	}
 	for _, api := range p.apis {
+		for _, name := range p.servers {
+			if err := touch(targets[name], api, consumers); err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+		}
 		for _, l := range p.loads() {
 			rounds := map[string][]figures{}
 			for range p.rounds {
@@ -64,18 +69,45 @@ func (p plan) runCase(w io.Writer, dir string, consumers int, mix string) error 
 	return nil
 }
 
-// measure drives one server once.
-func measure(server *process, target, api string, l load, consumers int) (figures, error) {
+// requestsOf returns the call of an API and its requests, which begin in another
+// place for each connection.
+func requestsOf(api string, consumers, connections int) (path string, sources []messages, err error) {
 	path, requests := checkPath, newCheck
 	if api == "ratelimit" {
 		path, requests = ratelimitPath, newRateLimit
 	}
-	sources := make([]messages, max(1, l.Connections))
+	sources = make([]messages, connections)
 	for i := range sources {
-		var err error
-		if sources[i], err = requests(consumers, uint64(time.Now().UnixNano())+uint64(i)); err != nil {
-			return figures{}, err
+		if sources[i], err = requests(consumers, uint64(time.Now().UnixNano())+uint64(i*consumers/connections)); err != nil {
+			return "", nil, err
 		}
+	}
+	return path, sources, nil
+}
+
+// touch has every consumer ask once, so that what is measured is a server in
+// use, and not the first request of each.
+func touch(target, api string, consumers int) error {
+	l := load{Connections: 4, Streams: 16, Run: 200 * time.Millisecond}
+	path, sources, err := requestsOf(api, consumers, l.Connections)
+	if err != nil {
+		return err
+	}
+	for answered := int64(0); answered < int64(consumers)*5/4; {
+		r, err := drive(target, path, l, func(i int) messages { return sources[i] }, func() {})
+		if err != nil {
+			return err
+		}
+		answered += r.Answered
+	}
+	return nil
+}
+
+// measure drives one server once.
+func measure(server *process, target, api string, l load, consumers int) (figures, error) {
+	path, sources, err := requestsOf(api, consumers, max(1, l.Connections))
+	if err != nil {
+		return figures{}, err
 	}
 	var used []usage
 	var usageErr error

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -43,7 +44,7 @@ func (p plan) newTollgate(name, dir, address string, count int, mix string) (ser
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return server{}, err
 	}
-	if err := fill(filepath.Join(dir, "tollgate.db"), count, limit.consumer); err != nil {
+	if err := p.store(dir, count, mix); err != nil {
 		return server{}, err
 	}
 	http, err := freeAddress()
@@ -64,6 +65,22 @@ func (p plan) newTollgate(name, dir, address string, count int, mix string) (ser
 	)
 	command := []string{p.tollgate, "serve", "--config", config, "--data-dir", dir}
 	return server{command: command, target: target, ready: address}, err
+}
+
+// store puts a store for a case into a data directory. It is filled once, since
+// a million consumers take a while.
+func (p plan) store(dir string, count int, mix string) error {
+	filled := filepath.Join(filepath.Dir(dir), fmt.Sprintf("%s-%d.db", mix, count))
+	if _, err := os.Stat(filled); errors.Is(err, fs.ErrNotExist) {
+		if err := fill(filled, count, limitsOf[mix].consumer); err != nil {
+			return err
+		}
+	}
+	content, err := os.ReadFile(filled)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, "tollgate.db"), content, 0o600)
 }
 
 // fill makes an embedded store of consumers with a token and a limit each.
