@@ -3,6 +3,7 @@ package extauthz
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/tollgate-dev/tollgate/extauthz/upstreams"
 )
@@ -72,10 +73,11 @@ func (s *Server) goOut(ctx context.Context, u *upstreams.Upstream, v *View, d *V
 	return nil
 }
 
-// at returns what stands at a place of the request, or nothing.
+// at returns what stands at a place of the request, or nothing. The upstream
+// may remember it for longer than the request lasts.
 func (d *Verdict) at(v *View, from upstreams.Source) string {
 	value, _ := d.value(v, &Source{From: from.From, Name: from.Name})
-	return value
+	return strings.Clone(value)
 }
 
 // appendOutward says why a request to an upstream was refused.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/tollgate-dev/tollgate/extauthz"
 	"github.com/tollgate-dev/tollgate/extauthz/upstreams"
@@ -113,3 +114,30 @@ func TestAnswersUnderPressure(t *testing.T) {
 }
 
 func (f *fixture) now() limits.Time { return limits.At(time.Now()) }
+
+// What the upstream remembers of a request outlives the bytes of it.
+func TestCallsArePutDownToWhoeverMadeThem(t *testing.T) {
+	k := keeper()
+	k.Budget = &upstreams.Budget{
+		Periods:   []upstreams.Period{{Calls: 100, Calendar: limits.Day}},
+		Attribute: upstreams.Source{From: "header", Name: "x-team"},
+	}
+	f := newFixture(t, setup{upstreams: []*upstreams.Config{k}})
+	var encoded []byte
+	for _, team := range []string{"red", "tan"} {
+		req := request("/", map[string]string{"x-team": team})
+		req.Attributes.Request.Http.Host = "eu.keepersecurity.com"
+		var err error
+		if encoded, err = (proto.MarshalOptions{}).MarshalAppend(encoded[:0], req); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.CheckBytes(t.Context(), encoded, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	clear(encoded)
+	got := f.upstreams.ByID("keeper").Status(f.now()).Budget[0].Labels
+	if diff := cmp.Diff(map[string]int64{"red": 1, "tan": 1}, got); diff != "" {
+		t.Errorf("calls by label (-want +got):\n%s", diff)
+	}
+}
