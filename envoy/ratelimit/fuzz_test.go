@@ -110,19 +110,23 @@ func FuzzShouldRateLimit(f *testing.F) {
 }
 
 func TestBytesAfterMutations(t *testing.T) {
+	times := 2_000
+	if raceEnabled {
+		times = 300
+	}
 	synctest.Test(t, func(t *testing.T) {
 		for _, p := range []ratelimit.Policy{{}, {Headers: extauthz.HeadersDraft03}, {Plain: &ratelimit.PlainHeaders{Limit: "a", Reset: "b"}, Quota: true}} {
 			w := startTwins(t, p)
 			all, r, answered := seeds(t), rand.New(rand.NewPCG(1, 2)), 0
-			for range 2_000 {
+			for range times {
 				data := wiretest.Mutate(r, all)
 				w.ask(t, data)
 				if proto.Unmarshal(data, new(rlsv3.RateLimitRequest)) == nil {
 					answered++
 				}
 			}
-			if answered < 500 || answered == 2_000 {
-				t.Errorf("%d of 2000 requests are well-formed: these mutations test little", answered)
+			if answered < times/4 || answered == times {
+				t.Errorf("%d of %d requests are well-formed: these mutations test little", answered, times)
 			}
 		}
 	})

@@ -32,7 +32,6 @@ type service struct {
 	options  ratelimit.Options
 	registry *consumers.Registry
 	clock    *limits.Clock
-	table    *limits.Table
 	events   []extauthz.Event
 	messages bool // asked in messages, not in bytes
 }
@@ -48,8 +47,7 @@ func start(t testing.TB, rules string, p ratelimit.Policy) *service {
 		t.Fatal(err)
 	}
 	s := &service{clock: limits.NewClock(), registry: consumers.NewRegistry(consumers.RegistryOptions{})}
-	s.table = limits.NewTable(limits.TableOptions{})
-	book := descriptors.NewBook(s.table)
+	book := descriptors.NewBook(limits.NewTable(limits.TableOptions{}))
 	book.Swap(parsed)
 	queue := limits.NewQueue(s.clock, limits.QueueOptions{})
 	t.Cleanup(queue.Close)
