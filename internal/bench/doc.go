@@ -21,4 +21,8 @@
 //	go run ./internal/bench -servers floor,tollgate -api check -consumers 1000,1000000
 //
 // A machine's absolute figures mean little elsewhere; the ratios do.
+//
+// What telemetry costs, traces unsampled, metrics and the refusal log on:
+//
+//	go run ./internal/bench -servers tollgate-silent,tollgate-observed -consumers 1000 -streams 64
 package main

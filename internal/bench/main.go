@@ -14,6 +14,10 @@ func main() {
 		fail(serveFloor(os.Args[2]))
 		return
 	}
+	if len(os.Args) == 4 && (os.Args[1] == "observed" || os.Args[1] == "silent") {
+		fail(serveTollgate(os.Args[1], os.Args[2], os.Args[3]))
+		return
+	}
 	p, err := parsePlan(os.Args[1:])
 	fail(err)
 	fail(p.run(os.Stdout))
@@ -42,7 +46,7 @@ type plan struct {
 func parsePlan(args []string) (plan, error) {
 	var p plan
 	f := flag.NewFlagSet("bench", flag.ExitOnError)
-	servers := f.String("servers", "floor,tollgate", "what to measure: floor, tollgate (the gRPC listener), fast (the fast one); ratios refer to the first")
+	servers := f.String("servers", "floor,tollgate", "what to measure: floor, tollgate (the gRPC listener), fast (the fast one), these two also with -observed (all is told) or -silent (nothing is); ratios refer to the first")
 	apis := f.String("api", "check,ratelimit", "calls: check, ratelimit")
 	consumers := f.String("consumers", "1000,1000000", "numbers of consumers, each with a limit of its own")
 	mixes := f.String("mix", "admitted,refused", "limits that admit all or refuse nearly all")

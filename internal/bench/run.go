@@ -136,24 +136,24 @@ func measure(server *process, target, api string, l load, consumers int) (figure
 	}, nil
 }
 
-// server is how to start one and where to reach it.
-type server struct {
+// subject is a server: how to start it and where to reach it.
+type subject struct {
 	command []string
 	target  string // what is measured
 	ready   string // what listens once it is ready
 }
 
-func (p plan) newServer(name, dir string, consumers int, mix string) (server, error) {
+func (p plan) newServer(name, dir string, consumers int, mix string) (subject, error) {
 	address, err := freeAddress()
 	if err != nil {
-		return server{}, err
+		return subject{}, err
 	}
 	switch name {
 	case "floor":
 		self, err := os.Executable()
-		return server{command: []string{self, "floor", address}, target: address, ready: address}, err
-	case "tollgate", "fast":
+		return subject{command: []string{self, "floor", address}, target: address, ready: address}, err
+	case "tollgate", "fast", "tollgate-observed", "fast-observed", "tollgate-silent", "fast-silent":
 		return p.newTollgate(name, dir, address, consumers, mix)
 	}
-	return server{}, fmt.Errorf("unknown server %q: want floor, tollgate or fast", name)
+	return subject{}, fmt.Errorf("unknown server %q: want floor, tollgate or fast, the last two also with -observed or -silent", name)
 }

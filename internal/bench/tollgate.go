@@ -8,10 +8,12 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 
 	"github.com/tollgate-dev/tollgate/descriptors/consumers"
 	"github.com/tollgate-dev/tollgate/descriptors/consumers/embedded"
+	"github.com/tollgate-dev/tollgate/internal/server"
 	"github.com/tollgate-dev/tollgate/limits"
 )
 
@@ -24,7 +26,7 @@ var limitsOf = map[string]struct{ consumer, rule string }{
 const configuration = `listen: {grpc: "%s", http: "%s"%s}
 limits: {warm_up: {grace: 0s, ramp: 0s}, cache: {size: %d}}
 rules: {files: [rules.yaml]}
-telemetry: {log: {level: warn}}
+telemetry: {traces: %s, log: {level: %s}}
 `
 
 const ruleFile = `domain: bench
@@ -34,37 +36,66 @@ descriptors:
 `
 
 // newTollgate prepares a data directory and the configuration of a case. What
-// is measured is the listener that the name tells, "tollgate" or "fast".
-func (p plan) newTollgate(name, dir, address string, count int, mix string) (server, error) {
+// is measured is the listener that the name tells, "tollgate" or "fast"; with
+// "-observed", all is told that can be but traces, which are not sampled, with
+// "-silent" nothing, which no configuration asks for.
+func (p plan) newTollgate(name, dir, address string, count int, mix string) (subject, error) {
 	limit, ok := limitsOf[mix]
 	if !ok {
-		return server{}, fmt.Errorf("unknown mix %q: want admitted or refused", mix)
+		return subject{}, fmt.Errorf("unknown mix %q: want admitted or refused", mix)
 	}
 	dir = filepath.Join(dir, fmt.Sprintf("%s-%s-%d", name, mix, count))
 	if err := os.Mkdir(dir, 0o700); err != nil {
-		return server{}, err
+		return subject{}, err
 	}
 	if err := p.store(dir, count, mix); err != nil {
-		return server{}, err
+		return subject{}, err
 	}
 	http, err := freeAddress()
 	if err != nil {
-		return server{}, err
+		return subject{}, err
 	}
 	target, fast := address, ""
-	if name == "fast" {
+	listener, told, _ := strings.Cut(name, "-")
+	if listener == "fast" {
 		if target, err = freeAddress(); err != nil {
-			return server{}, err
+			return subject{}, err
 		}
 		fast = fmt.Sprintf(", fast: %q", target)
 	}
+	traces, level := "none", "warn"
+	if told == "observed" {
+		traces, level = "otlp", "info"
+	}
 	config := filepath.Join(dir, "tollgate.yaml")
 	err = errors.Join(
-		os.WriteFile(config, fmt.Appendf(nil, configuration, address, http, fast, count+1), 0o600),
+		os.WriteFile(config, fmt.Appendf(nil, configuration, address, http, fast, count+1, traces, level), 0o600),
 		os.WriteFile(filepath.Join(dir, "rules.yaml"), fmt.Appendf(nil, ruleFile, limit.rule), 0o600),
 	)
 	command := []string{p.tollgate, "serve", "--config", config, "--data-dir", dir}
-	return server{command: command, target: target, ready: address}, err
+	if told != "" { // both are this program, so that nothing else differs
+		self, err := os.Executable()
+		if err != nil {
+			return subject{}, err
+		}
+		command = []string{self, told, config, dir}
+	}
+	return subject{command: command, target: target, ready: address}, err
+}
+
+// serveTollgate serves with or without telling of decisions, until it is killed.
+func serveTollgate(told, config, dir string) error {
+	// No trace is sampled where the caller's is not: these callers have none.
+	for name, value := range map[string]string{"OTEL_TRACES_SAMPLER": "parentbased_always_off", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"} {
+		if err := os.Setenv(name, value); err != nil {
+			return err
+		}
+	}
+	s, err := server.Start(context.Background(), server.Options{ConfigPath: config, DataDir: dir, Unobserved: told == "silent"})
+	if err != nil {
+		return err
+	}
+	return <-s.Failed()
 }
 
 // store puts a store for a case into a data directory. It is filled once, since

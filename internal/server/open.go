@@ -124,11 +124,16 @@ func (s *Server) openTelemetry(ctx context.Context) (err error) {
 func (s *Server) openServers(ctx context.Context) (err error) {
 	now := s.current.Load()
 	listen := now.Config.Listen
+	var observer extauthz.Observer = s.observer
+	var registerer prometheus.Registerer = s.prom
+	if s.o.Unobserved {
+		observer, registerer = nil, nil
+	}
 	s.authz = extauthz.New(extauthz.Options{
-		Registry: s.registry, Book: s.book, Upstreams: s.upstreams, Clock: s.clock, Queue: s.queue, Observer: s.observer, Traced: s.tracer != nil,
+		Registry: s.registry, Book: s.book, Upstreams: s.upstreams, Clock: s.clock, Queue: s.queue, Observer: observer, Traced: s.tracer != nil,
 	}, new(extauthz.Policy))
 	s.rls = ratelimit.New(ratelimit.Options{
-		Registry: s.registry, Book: s.book, Clock: s.clock, Queue: s.queue, Observer: s.observer, Traced: s.tracer != nil, Stats: s.stats,
+		Registry: s.registry, Book: s.book, Clock: s.clock, Queue: s.queue, Observer: observer, Traced: s.tracer != nil, Stats: s.stats,
 	}, ratelimit.Policy{})
 	s.putInForce(now)
 	if !now.waits() {
@@ -136,7 +141,7 @@ func (s *Server) openServers(ctx context.Context) (err error) {
 	}
 
 	o := envoy.ServerOptions{
-		Drain: listen.Drain, Log: s.log, Metrics: s.prom,
+		Drain: listen.Drain, Log: s.log, Metrics: registerer,
 		MaxConnectionAge: listen.MaxConnectionAge, MaxConnectionAgeGrace: listen.MaxConnectionAgeGrace,
 	}
 	if t := listen.TLS; t != nil {

@@ -36,6 +36,10 @@ type Options struct {
 	Lookup     config.Lookup   // environment variables of the configuration; nil: os.LookupEnv
 	Log        io.Writer       // nil: standard error
 	Build      telemetry.Build // shown in metrics
+
+	// Unobserved tells nobody of decisions: no metrics, no log, no traces. It
+	// is there to measure what those cost.
+	Unobserved bool
 }
 
 func (o Options) withDefaults() Options {

@@ -41,7 +41,9 @@ func refused(o extauthz.Outcome) bool {
 }
 
 func (r *refusals) add(e *extauthz.Event) {
-	if !refused(e.Outcome) {
+	// Where it is not to be logged no burst begins, so that one that is logged
+	// later has its first in full.
+	if !refused(e.Outcome) || !r.log.Enabled(context.Background(), slog.LevelInfo) {
 		return
 	}
 	b := burst{e.API, e.Consumer, e.Token, limitName(e), e.Rule, e.Outcome}
