@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/tollgate-dev/tollgate/extauthz/upstreams"
 	"github.com/tollgate-dev/tollgate/internal/admin"
 	"github.com/tollgate-dev/tollgate/internal/top"
 )
@@ -176,15 +177,37 @@ func (r *remote) look(ctx context.Context, p *top.Picture) error {
 		return err
 	}
 	p.Mode, p.DefaultLimit = value(settings.Mode), value(settings.DefaultLimit)
-	p.Notes = notes(config)
+	ups, err := r.Upstreams(ctx)
+	if err != nil {
+		return err
+	}
+	p.Notes = notes(time.Now(), config, ups)
 	p.Update(time.Now(), all.Top)
 	return nil
 }
 
-// notes are what somebody should look at.
-func notes(c admin.Config) []string {
-	if c.LastError == nil {
-		return nil
+// notes are what somebody should look at: a bad configuration, and upstreams
+// that are not open, with what is left of their pause.
+func notes(now time.Time, c admin.Config, ups []admin.Upstream) []string {
+	var all []string
+	if c.LastError != nil {
+		all = append(all, "the configuration on disk is not in force: "+*c.LastError)
 	}
-	return []string{fmt.Sprintf("the configuration on disk is not in force: %s", *c.LastError)}
+	for _, u := range ups {
+		if u.State == upstreams.Open {
+			continue
+		}
+		note := fmt.Sprintf("upstream %s: %s", u.ID, u.State)
+		if u.Until != nil && u.Until.After(now) {
+			note += fmt.Sprintf(" for %s more", u.Until.Sub(now).Round(time.Second))
+		}
+		if u.Violations > 0 {
+			note += fmt.Sprintf(", %d violations in a row: %s", u.Violations, u.Reason)
+		}
+		if u.Waiting > 0 {
+			note += fmt.Sprintf(", %d waiting", u.Waiting)
+		}
+		all = append(all, note)
+	}
+	return all
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -16,6 +17,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/tollgate-dev/tollgate/extauthz/upstreams"
 	"github.com/tollgate-dev/tollgate/internal/admin"
 	"github.com/tollgate-dev/tollgate/internal/server"
 )
@@ -155,6 +157,24 @@ func TestTopEndsBySignal(t *testing.T) {
 	term.await(`(?m)^status 0$`)
 	if term.state() != "0 1 1" {
 		t.Errorf("the terminal is left in state %s", term.state())
+	}
+}
+
+func TestNotes(t *testing.T) {
+	now := time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
+	until, past, bad := now.Add(90*time.Second), now.Add(-time.Second), "tollgate.yaml:1:1: unknown key"
+	got := notes(now, admin.Config{LastError: &bad}, []admin.Upstream{
+		{ID: "fine", State: upstreams.Open},
+		{ID: "keeper", State: upstreams.Frozen, Until: &until, Violations: 2, Reason: "403 throttled", Waiting: 7},
+		{ID: "next", State: upstreams.Probing, Until: &past},
+	})
+	want := []string{
+		"the configuration on disk is not in force: tollgate.yaml:1:1: unknown key",
+		"upstream keeper: frozen for 1m30s more, 2 violations in a row: 403 throttled, 7 waiting",
+		"upstream next: probing",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("notes are %q, want %q", got, want)
 	}
 }
 

@@ -142,6 +142,13 @@ func (c *Client) SetSettings(ctx context.Context, s Settings) (Settings, error) 
 	return now, err
 }
 
+// Upstreams returns every configured upstream.
+func (c *Client) Upstreams(ctx context.Context) ([]Upstream, error) {
+	var u Upstreams
+	_, err := c.do(ctx, call{path: "/v1/upstreams", out: &u})
+	return u.Upstreams, err
+}
+
 func path(parts ...string) string {
 	var b strings.Builder
 	b.WriteString("/v1")
