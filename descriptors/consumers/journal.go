@@ -1,6 +1,7 @@
 package consumers
 
 import (
+	"hash/maphash"
 	"sync"
 	"time"
 
@@ -23,7 +24,8 @@ type journal struct {
 
 	look    sync.Mutex // guards what follows; taken before mu
 	watched []*watched
-	parked  []*watched // by due
+	parked  []parked // by due
+	seed    maphash.Seed
 }
 
 type watched struct {
@@ -32,7 +34,13 @@ type watched struct {
 	told   []bool         // something was reported
 	quiet  int            // looks without news
 	leaves bool           // the next request enters the grant again; this is its last watch
-	due    limits.Time    // of a parked one: when to look again
+}
+
+// parked is small, since all that were in use of late are.
+type parked struct {
+	grant *Grant
+	seen  uint64      // a digest of the states that were reported
+	due   limits.Time // when to look again
 }
 
 // quietLooks is after how many looks without news a grant may leave; the
@@ -126,26 +134,43 @@ func (r *Registry) Unsaved(now limits.Time) []SavedState {
 // reported, so that a restart knows when the token was last in use.
 func (j *journal) visit(states []SavedState, now limits.Time, idle time.Duration) []SavedState {
 	for len(j.parked) > 0 && j.parked[0].due <= now {
-		w := j.parked[0]
+		p := j.parked[0]
 		j.parked = j.parked[1:]
-		if w.grant.is(grantGone) {
+		if p.grant.is(grantGone) {
 			continue
 		}
-		n := len(states)
-		if states = w.changes(states, now, idle); len(states) > n {
-			j.park(w, now, idle)
+		w := &watched{grant: p.grant}
+		for _, l := range p.grant.Limiters {
+			w.last, w.told = append(w.last, l.State()), append(w.told, true)
+		}
+		if j.digest(w) == p.seen {
+			w.leave()
+			j.watched = append(j.watched, w)
 			continue
 		}
-		w.leave()
-		j.watched = append(j.watched, w)
+		for i, l := range p.grant.Limiters {
+			if durable(l.Spec()) {
+				states = append(states, saved(now, l, p.grant.stateKey(i), idle))
+			}
+		}
+		j.park(w, now, idle)
 	}
 	return states
 }
 
 // park puts a grant aside for an eighth of the idle period.
 func (j *journal) park(w *watched, now limits.Time, idle time.Duration) {
-	w.due = now.Add(idle / 8)
-	j.parked = append(j.parked, w)
+	j.parked = append(j.parked, parked{grant: w.grant, seen: j.digest(w), due: now.Add(idle / 8)})
+}
+
+// digest sums up the states that were last reported.
+func (j *journal) digest(w *watched) (sum uint64) {
+	for i, l := range w.grant.Limiters {
+		if durable(l.Spec()) {
+			sum = sum*31 + maphash.Comparable(j.seed, w.last[i])
+		}
+	}
+	return sum
 }
 
 // leave lets the next request enter the grant again. A request that saw the
@@ -213,15 +238,19 @@ func (r *Registry) Final(now limits.Time) []SavedState {
 	defer j.look.Unlock()
 	idle := r.idle()
 	states := j.collect(now)
-	for _, list := range [][]*watched{j.watched, j.parked} {
-		for _, w := range list {
-			if w.grant.is(grantGone) {
-				continue
-			}
-			for i, l := range w.grant.Limiters {
-				states = append(states, saved(now, l, w.grant.stateKey(i), idle))
-			}
+	final := func(g *Grant) {
+		if g.is(grantGone) {
+			return
 		}
+		for i, l := range g.Limiters {
+			states = append(states, saved(now, l, g.stateKey(i), idle))
+		}
+	}
+	for _, w := range j.watched {
+		final(w.grant)
+	}
+	for _, p := range j.parked {
+		final(p.grant)
 	}
 	return states
 }

@@ -86,6 +86,7 @@ func NewRegistry(o RegistryOptions) *Registry {
 		labels:  newPool[map[string]string](),
 		memory:  memory{states: map[StateKey]SavedState{}, max: maxRemembered},
 	}
+	r.journal.seed = r.seed
 	r.snap.Store(&snapshot{})
 	return r
 }
