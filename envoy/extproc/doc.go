@@ -22,5 +22,6 @@
 //   - Only answers of the upstream itself count: not what Envoy made up because
 //     the upstream could not be reached, and not Tollgate's own refusals.
 //   - Streams are bounded in number and in time, what is read of a body in
-//     length, before and after gunzip.
+//     length, before and after gunzip. What began before the server ends is
+//     finished.
 package extproc

@@ -1,8 +1,6 @@
 package extproc_test
 
 import (
-	"bufio"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -14,7 +12,6 @@ import (
 
 	"github.com/tollgate-dev/tollgate/envoy/envoytest"
 	"github.com/tollgate-dev/tollgate/envoy/extproc"
-	"github.com/tollgate-dev/tollgate/extauthz/upstreams"
 )
 
 // broken is a processor that does what ours must not do.
@@ -72,44 +69,5 @@ func TestAnswersPassWhateverHappens(t *testing.T) {
 				t.Errorf("took %v", took)
 			}
 		})
-	}
-}
-
-// TestStreamsGoOn: an answer that never ends arrives piece by piece.
-func TestStreamsGoOn(t *testing.T) {
-	next := make(chan struct{})
-	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		for {
-			_, _ = io.WriteString(w, "event\n")
-			w.(http.Flusher).Flush()
-			select {
-			case <-next:
-			case <-r.Context().Done():
-				return
-			}
-		}
-	}))
-	t.Cleanup(upstream.Close)
-	registry, clock := keeper(t)
-	addr := start(t, envoytest.Binary(t), upstream.Listener.Addr().String(), extproc.New(extproc.Options{Upstreams: registry, Clock: clock}))
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+addr+"/", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	req.Header.Set("x-upstream", "keeper")
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	lines := bufio.NewReader(resp.Body)
-	for range 3 {
-		if line, err := lines.ReadString('\n'); err != nil || line != "event\n" {
-			t.Fatalf("read %q, %v", line, err)
-		}
-		next <- struct{}{}
-	}
-	if s := registry.ByID("keeper").Status(clock.Now()); s.State != upstreams.Open || s.Counts.Taken != 1 {
-		t.Errorf("%s, %+v, want the answer seen when it began", s.State, s.Counts)
 	}
 }

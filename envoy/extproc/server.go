@@ -20,8 +20,8 @@ type Options struct {
 	// MaxStreams bounds how many answers are looked at at once; those beyond
 	// pass unseen. 0 means 16384.
 	MaxStreams int64
-	// Patience is how long Envoy may take to send what it was asked for. 0
-	// means a minute.
+	// Patience is how long Envoy may take to send what it was asked for, and
+	// with it the end of the server may wait. 0 means ten seconds.
 	Patience time.Duration
 }
 
@@ -40,7 +40,7 @@ func New(o Options) *Server {
 		o.MaxStreams = 16 << 10
 	}
 	if o.Patience == 0 {
-		o.Patience = time.Minute
+		o.Patience = 10 * time.Second
 	}
 	return &Server{o: o}
 }
@@ -95,7 +95,9 @@ func (s *Server) process(stream extprocv3.ExternalProcessor_ProcessServer) error
 }
 
 // receive waits for Envoy's next message, but not for ever: an upstream may
-// begin an answer and never end it.
+// begin an answer and never end it. The end of the server is no reason to leave
+// an answer unseen, and so its context is not looked at; that Envoy has gone
+// Recv says itself.
 func (s *Server) receive(stream extprocv3.ExternalProcessor_ProcessServer) (*extprocv3.ProcessingRequest, error) {
 	type received struct {
 		req *extprocv3.ProcessingRequest
@@ -112,8 +114,6 @@ func (s *Server) receive(stream extprocv3.ExternalProcessor_ProcessServer) (*ext
 	select {
 	case r := <-got:
 		return r.req, r.err
-	case <-stream.Context().Done(): // the server shuts down
-		return nil, errPassed
 	case <-patience.C:
 		return nil, errPassed
 	}
