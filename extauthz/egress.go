@@ -1,6 +1,7 @@
 package extauthz
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -52,7 +53,7 @@ func (s *Server) goOut(ctx context.Context, u *upstreams.Upstream, v *View, d *V
 		d.Answer = r.answer
 	}
 	d.Status = c.Answer.Status
-	request := upstreams.Request{Cost: d.Cost, Caller: d.at(v, c.Caller)}
+	request := upstreams.Request{Cost: d.Cost, Caller: d.caller(v, c.Caller)}
 	if b := c.Budget; b != nil {
 		request.Class, request.Label = d.at(v, b.Class), d.at(v, b.Attribute)
 	}
@@ -71,6 +72,16 @@ func (s *Server) goOut(ctx context.Context, u *upstreams.Upstream, v *View, d *V
 	d.Limit, d.Decision, d.why = verdict.Limit, verdict.Decision, verdict.Reason
 	d.RetryAfter = retryAfter(verdict.Wait, 0) // it is spread already
 	return nil
+}
+
+// caller returns who is treated as one caller when turns are taken: what stands
+// at the configured place, else who asks together with the host that is asked,
+// of which there may be one for each account or store.
+func (d *Verdict) caller(v *View, from upstreams.Source) string {
+	if from.From != "" {
+		return d.at(v, from)
+	}
+	return cmp.Or(v.Principal, v.RemoteAddress) + " " + normalHost(v.Host)
 }
 
 // at returns what stands at a place of the request, or nothing. The upstream

@@ -1,6 +1,8 @@
 package extauthz_test
 
 import (
+	"context"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -139,5 +141,43 @@ func TestCallsArePutDownToWhoeverMadeThem(t *testing.T) {
 	got := f.upstreams.ByID("keeper").Status(f.now()).Budget[0].Labels
 	if diff := cmp.Diff(map[string]int64{"red": 1, "tan": 1}, got); diff != "" {
 		t.Errorf("calls by label (-want +got):\n%s", diff)
+	}
+}
+
+// Callers that nobody configured to tell apart are told apart by certificate or
+// address, and by the host they ask.
+func TestCallersTakeTurns(t *testing.T) {
+	k := keeper()
+	k.Hosts = []string{"*.a.example"}
+	k.Limits[0].MaxWait = 10 * time.Hour
+	f := newServer(t, setup{clock: limits.NewClock(), upstreams: []*upstreams.Config{k}})
+	k.Queue = 2
+	for range 2 {
+		f.decide(t, f.now(), to(extauthz.View{}, "x.a.example"))
+	}
+	held := make(chan struct{})
+	ctx, cancel := context.WithCancel(t.Context())
+	hold := func(v extauthz.View, host string) {
+		var d extauthz.Verdict
+		_ = f.Decide(ctx, f.now(), to(v, host), &d)
+		held <- struct{}{}
+	}
+	go hold(extauthz.View{RemoteAddress: "10.0.0.1"}, "x.a.example")
+	go hold(extauthz.View{RemoteAddress: "10.0.0.1"}, "x.a.example")
+	u := f.upstreams.ByID("keeper")
+	for u.Status(f.now()).Waiting < 2 {
+		runtime.Gosched()
+	}
+	// The queue is full: one more of the same caller is refused, one of another takes a place.
+	if d := f.decide(t, f.now(), to(extauthz.View{RemoteAddress: "10.0.0.1"}, "X.a.example:443")); d.Reason != extauthz.RateLimited {
+		t.Errorf("a third of the same caller: %q, want refused", d.Reason)
+	}
+	go hold(extauthz.View{RemoteAddress: "10.0.0.2"}, "x.a.example")
+	<-held // of the two who waited, one gives its place up
+	cancel()
+	<-held
+	<-held
+	if got := u.Status(f.now()).Counts; got.Full != 2 || got.Left != 2 {
+		t.Errorf("counts %+v, want 2 refused for a full queue and 2 who left", got)
 	}
 }

@@ -16,7 +16,7 @@ type plan struct {
 }
 
 func newPlan(p *Policy) *plan {
-	pl := &plan{policy: p}
+	pl := &plan{policy: p, remote: p.RemoteAddress}
 	var places []string
 	for i := range p.Credentials {
 		c := &p.Credentials[i]

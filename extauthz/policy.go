@@ -51,5 +51,7 @@ type Policy struct {
 	Domain      string
 	Descriptors [][]Source
 
+	RemoteAddress bool // find the client's address also where no descriptor names it
+
 	Waiting bool // for the consumers: nothing can be decided, and calls are UNAVAILABLE
 }

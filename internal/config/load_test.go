@@ -125,6 +125,7 @@ func TestEveryKey(t *testing.T) {
 				{{Key: "consumer", From: "consumer"}},
 				{{Key: "tenant", From: "header", Name: "x-tenant"}, {Key: "m", From: "metadata", Name: "ns.a", Field: "k"}},
 			},
+			RemoteAddress: true,
 		},
 		Consumers: config.Consumers{Source: "embedded", Poll: time.Second},
 		Limits: config.Limits{

@@ -35,6 +35,7 @@ var standardSignals = []upstreams.Signal{{Status: 429}, {Status: 503, Header: "r
 
 func (r *reader) upstreams(n yamlfile.Node) {
 	r.c.Upstreams = nil
+	r.c.Policy.RemoteAddress = true // callers take turns by it
 	for _, e := range n.List() {
 		u := readUpstream(e)
 		if slices.ContainsFunc(r.c.Upstreams, func(o *upstreams.Config) bool { return o.ID == u.ID }) && u.ID != "" {
@@ -222,8 +223,8 @@ func readPlaceOf(n yamlfile.Node) upstreams.Source {
 	var s extauthz.Source
 	readFrom(n, n.String(), &s)
 	switch s.From {
-	case "consumer", "token", "label", "metadata", "remote_address":
-		n.Errorf("%s: is not known of requests that lead out; want one of header:NAME, host, path, method, query:NAME, principal, context:KEY", s.From)
+	case "consumer", "token", "label", "metadata":
+		n.Errorf("%s: is not known of requests that lead out; want one of header:NAME, host, path, method, query:NAME, principal, remote_address, context:KEY", s.From)
 	}
 	return upstreams.Source{From: s.From, Name: s.Name}
 }
