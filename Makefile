@@ -11,6 +11,11 @@ SERVICES := redis-server redis-sentinel postgresql mariadb-server prometheus chr
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
+# The image that `make image` builds, and what it is given beside.
+IMAGE ?= ghcr.io/tollgate-dev/tollgate:devel
+IMAGE_FLAGS ?=
+DESTDIR ?= $(CURDIR)/bin/rootfs
+
 TOOLS       := $(CURDIR)/.tools
 STATICCHECK := $(TOOLS)/staticcheck-$(STATICCHECK_VERSION)
 GOVULNCHECK := $(TOOLS)/govulncheck-$(GOVULNCHECK_VERSION)
@@ -28,6 +33,18 @@ help: ## List the targets
 .PHONY: build
 build: ## Build bin/tollgate
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/tollgate ./cmd/tollgate
+
+.PHONY: rootfs
+rootfs: ## Build what the image holds into DESTDIR (GOOS and GOARCH count)
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(DESTDIR)/bin/tollgate ./cmd/tollgate
+	ln -sf tollgate $(DESTDIR)/bin/ratelimit
+	install -d $(DESTDIR)/etc/tollgate $(DESTDIR)/var/lib/tollgate
+	install -D -m 644 /etc/ssl/certs/ca-certificates.crt $(DESTDIR)/etc/ssl/certs/ca-certificates.crt
+	install -D -m 644 LICENSE $(DESTDIR)/usr/share/doc/tollgate/LICENSE
+
+.PHONY: image
+image: ## Build the image IMAGE with docker (IMAGE_FLAGS='--platform linux/amd64,linux/arm64 --sbom=true --push')
+	docker buildx build $(IMAGE_FLAGS) --build-arg VERSION=$(VERSION) --file deploy/Dockerfile --tag $(IMAGE) .
 
 .PHONY: run
 run: build envoy ## Build, fetch Envoy and run the demo on loopback

@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	_ "time/tzdata" // quotas have time zones, and an image from scratch has no files of them
 
 	"github.com/spf13/cobra"
 

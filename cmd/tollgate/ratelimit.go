@@ -14,9 +14,11 @@ import (
 const rateLimitName = "ratelimit"
 
 // arguments returns the command line after the program's name. Called by the
-// name of the program that it replaces, Tollgate is that program.
+// name of the program that it replaces, Tollgate is that program; likewise
+// where a container's command names it behind the image's own entry point.
 func arguments(args []string) []string {
-	if len(args) == 1 && filepath.Base(args[0]) == rateLimitName {
+	last := args[len(args)-1]
+	if len(args) == 1 && filepath.Base(last) == rateLimitName || len(args) == 2 && last == "/bin/"+rateLimitName {
 		return []string{rateLimitName}
 	}
 	return args[1:]
