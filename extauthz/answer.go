@@ -18,6 +18,7 @@ const (
 const (
 	codePermissionDenied  = 7
 	codeResourceExhausted = 8
+	codeUnavailable       = 14
 	codeUnauthenticated   = 16
 )
 
@@ -125,6 +126,8 @@ func (a *answer) refuse(v *View, d *Verdict) {
 		a.code = codeUnauthenticated
 	case 403:
 		a.code = codePermissionDenied
+	case 503:
+		a.code = codeUnavailable
 	default:
 		a.code = codeResourceExhausted
 	}
@@ -134,13 +137,15 @@ func (a *answer) refuse(v *View, d *Verdict) {
 		a.set = a.add(a.set, "www-authenticate", "Bearer")
 	case InvalidCredentials:
 		a.set = a.add(a.set, "www-authenticate", `Bearer error="invalid_token"`)
-	case RateLimited, UpstreamPressure:
+	case RateLimited, UpstreamPressure, StoreUnavailable:
 		if d.RetryAfter > 0 {
 			start := len(a.text)
 			a.text = strconv.AppendInt(a.text, d.RetryAfter, 10)
 			a.set = a.cut(a.set, "retry-after", start)
 		}
-		a.set = a.limitHeaders(a.set, d)
+		if d.Reason != StoreUnavailable {
+			a.set = a.limitHeaders(a.set, d)
+		}
 	}
 	if d.GRPC {
 		// Without it Envoy tells gRPC clients UNAVAILABLE, which many retry at once.

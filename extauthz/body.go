@@ -102,6 +102,9 @@ func (d *Verdict) title() string {
 	if d.Reason == UpstreamPressure {
 		return "Upstream under pressure"
 	}
+	if d.Reason == StoreUnavailable {
+		return "Limits unavailable"
+	}
 	return "Rate limited"
 }
 
@@ -116,6 +119,8 @@ func appendDetail(b []byte, d *Verdict) []byte {
 		b = append(b, "The consumer "...)
 		b = append(b, d.Consumer...)
 		return append(b, " is disabled."...)
+	case StoreUnavailable:
+		return append(b, "The store that counts this limit cannot be asked."...)
 	}
 	switch {
 	case d.Limit == nil || d.why != "" && d.why != upstreams.Limited:

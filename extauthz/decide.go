@@ -113,6 +113,9 @@ func (s *Server) limit(ctx context.Context, v *View, d *Verdict, grant *consumer
 	if refused >= 0 {
 		d.Outcome, d.Reason = Throttled, RateLimited
 		d.decidedBy(refused, s.book)
+		if d.Decision.Undecided {
+			d.Outcome, d.Reason = Failed, StoreUnavailable
+		}
 		d.RetryAfter = retryAfter(d.Decision.Wait, s.random())
 		return nil
 	}
@@ -128,12 +131,22 @@ func (s *Server) limit(ctx context.Context, v *View, d *Verdict, grant *consumer
 
 // take asks the limits and returns the claim that refuses, or -1.
 func (s *Server) take(ctx context.Context, d *Verdict) (int, error) {
-	d.relieveQuotas()
-	if s.queue == nil || !d.mayHold() {
+	d.relieveQuotas(ctx, s.shared)
+	hold := s.queue != nil && d.mayHold()
+	switch {
+	case s.shared != nil && !hold:
+		return s.shared.TakeAll(ctx, nil, d.At, d.Claims)
+	case !hold:
 		return limits.TakeAll(d.At, d.Claims), nil
 	}
 	start := s.clock.Now()
-	refused, err := s.queue.TakeAll(ctx, d.Claims)
+	var refused int
+	var err error
+	if s.shared != nil {
+		refused, err = s.shared.TakeAll(ctx, s.queue, d.At, d.Claims)
+	} else {
+		refused, err = s.queue.TakeAll(ctx, d.Claims)
+	}
 	d.Wait = s.clock.Now().Sub(start)
 	return refused, err
 }
@@ -150,11 +163,15 @@ func (d *Verdict) mayHold() bool {
 
 // relieveQuotas lets no quota_mode rule refuse while another one of them still
 // admits: such rules refuse together or not at all.
-func (d *Verdict) relieveQuotas() {
+func (d *Verdict) relieveQuotas(ctx context.Context, shared limits.Taker) {
 	if !d.anyQuota() {
 		return
 	}
-	limits.PeekAll(d.At, d.Claims)
+	if shared != nil {
+		shared.PeekAll(ctx, d.At, d.Claims)
+	} else {
+		limits.PeekAll(d.At, d.Claims)
+	}
 	left := false
 	for i := range d.Claims {
 		left = left || d.isQuota(i) && d.Claims[i].Decision.Allowed

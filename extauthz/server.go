@@ -20,6 +20,7 @@ type Options struct {
 	Upstreams *upstreams.Registry // where requests may lead out to; nil: nowhere
 	Clock     *limits.Clock       // required
 	Queue     *limits.Queue       // holds requests; nil: none is held, whatever its limits say
+	Shared    limits.Taker        // decides where instances share limits; nil: this one counts for itself
 	Observer  Observer            // nil: nobody is told
 	Traced    bool                // tell the Observer the trace of each request, not only of refused ones
 	Random    func() float64      // draws from [0,1) for Retry-After, from many goroutines; nil: math/rand/v2
@@ -35,6 +36,7 @@ type Server struct {
 	upstreams *upstreams.Registry
 	clock     *limits.Clock
 	queue     *limits.Queue
+	shared    limits.Taker
 	observer  Observer
 	traced    bool
 	random    func() float64
@@ -45,7 +47,7 @@ type Server struct {
 
 // New returns a Server that decides by the given policy.
 func New(o Options, p *Policy) *Server {
-	s := &Server{registry: o.Registry, book: o.Book, upstreams: o.Upstreams, clock: o.Clock, queue: o.Queue, observer: o.Observer, traced: o.Traced, random: o.Random}
+	s := &Server{registry: o.Registry, book: o.Book, upstreams: o.Upstreams, clock: o.Clock, queue: o.Queue, shared: o.Shared, observer: o.Observer, traced: o.Traced, random: o.Random}
 	if s.random == nil {
 		s.random = rand.Float64
 	}

@@ -21,6 +21,7 @@ const (
 	ConsumerDisabled   Reason = "consumer-disabled"
 	RateLimited        Reason = "rate-limited"
 	UpstreamPressure   Reason = "upstream-pressure"
+	StoreUnavailable   Reason = "store-unavailable" // of limits that instances share, with on_error: deny
 )
 
 // Status returns the HTTP status that goes with a reason, 0 for none.
@@ -32,6 +33,8 @@ func (r Reason) Status() int {
 		return 403
 	case RateLimited, UpstreamPressure:
 		return 429
+	case StoreUnavailable:
+		return 503
 	}
 	return 0
 }

@@ -1,6 +1,9 @@
 package limits
 
-import "sync/atomic"
+import (
+	"context"
+	"sync/atomic"
+)
 
 // Lease is what this instance holds of a limit that many instances share: a
 // number of requests that it may admit without asking, for some time. A limiter
@@ -280,4 +283,13 @@ func (s *Spec) Counts(now Time) (begins [4]Time, ok bool) {
 	p := c.periods.at(clamp(now))
 	before, after := c.periods.at(p.start-1), c.periods.at(p.end)
 	return [4]Time{Time(before.start), Time(p.start), Time(p.end), Time(after.end)}, true
+}
+
+// Taker decides about limits that instances share, where a store may have to be
+// asked: [TakeAll] and [PeekAll], which may wait for it. Where q is not nil it
+// holds requests as [Queue.TakeAll] does. An error is that of ctx; that the store
+// is away is none.
+type Taker interface {
+	TakeAll(ctx context.Context, q *Queue, now Time, claims []Claim) (int, error)
+	PeekAll(ctx context.Context, now Time, claims []Claim) int
 }

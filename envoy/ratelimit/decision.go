@@ -134,10 +134,17 @@ func (d *decision) add(c limits.Claim, o origin) {
 
 // take takes the claims, all or none, and returns the one that refused, or -1.
 func (d *decision) take(ctx context.Context) (int, error) {
-	if !d.waits {
+	var queue *limits.Queue
+	if d.waits {
+		queue = d.server.o.Queue
+	}
+	if shared := d.server.o.Shared; shared != nil {
+		return shared.TakeAll(ctx, queue, d.now, d.claims)
+	}
+	if queue == nil {
 		return limits.TakeAll(d.now, d.claims), nil
 	}
-	return d.server.o.Queue.TakeAll(ctx, d.claims)
+	return queue.TakeAll(ctx, d.claims)
 }
 
 // watches reports whether a claim is of a limit that only watches. The global
@@ -185,11 +192,21 @@ func (d *decision) useUp() {
 		switch {
 		case c.N == 0:
 		case c.Decision.Allowed:
-			c.Decision = c.Limiter.Take(d.now, c.N)
+			c.Decision = d.takeOne(c.Limiter, c.N)
 		case c.Decision.Remaining > 0:
-			c.Limiter.Take(d.now, c.Decision.Remaining)
+			d.takeOne(c.Limiter, c.Decision.Remaining)
 		}
 	}
+}
+
+func (d *decision) takeOne(l *limits.Limiter, n int64) limits.Decision {
+	shared := d.server.o.Shared
+	if shared == nil {
+		return l.Take(d.now, n)
+	}
+	claims := []limits.Claim{{Limiter: l, N: n}}
+	_, _ = shared.TakeAll(context.Background(), nil, d.now, claims) // no context, no error
+	return claims[0].Decision
 }
 
 // refund gives negative hits back.

@@ -23,6 +23,7 @@ type Options struct {
 	Book     *descriptors.Book
 	Registry *consumers.Registry
 	Queue    *limits.Queue // holds requests of limits with a max_wait
+	Shared   limits.Taker  // decides where instances share limits; nil: this one counts for itself
 	Clock    *limits.Clock
 	Observer extauthz.Observer // nil: nobody is told
 	Traced   bool              // tell the Observer the trace of each request, not only of refused ones

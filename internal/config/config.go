@@ -11,6 +11,7 @@ import (
 	"github.com/tollgate-dev/tollgate/extauthz"
 	"github.com/tollgate-dev/tollgate/extauthz/upstreams"
 	"github.com/tollgate-dev/tollgate/limits"
+	"github.com/tollgate-dev/tollgate/limits/redis"
 )
 
 // Config is tollgate.yaml. It is immutable once loaded. The comments name the
@@ -22,6 +23,7 @@ type Config struct {
 	Consumers Consumers           // consumers
 	Limits    Limits              // limits
 	Rules     Rules               // rules
+	Cluster   Cluster             // cluster
 	Upstreams []*upstreams.Config // upstreams
 	Telemetry Telemetry           // telemetry
 
@@ -150,6 +152,7 @@ func Default() Config {
 			WarmUp:  limits.WarmUp{Grace: time.Second, Ramp: time.Second},
 			Cache:   limits.TableOptions{Size: 100_000, Idle: time.Hour},
 		},
+		Cluster: Cluster{Mode: redis.Leased, Error: limits.OnErrorLocal, Size: 1},
 		Telemetry: Telemetry{
 			TopConsumers:  100,
 			LogLevel:      slog.LevelInfo,

@@ -15,6 +15,7 @@ import (
 	"github.com/tollgate-dev/tollgate/extauthz/upstreams"
 	"github.com/tollgate-dev/tollgate/internal/config"
 	"github.com/tollgate-dev/tollgate/limits"
+	"github.com/tollgate-dev/tollgate/limits/redis"
 )
 
 var update = flag.Bool("update", false, "write the complaints of testdata/bad anew")
@@ -80,7 +81,11 @@ authz:
     - [consumer]
     - [{key: tenant, from: "header:X-Tenant"}, {key: m, from: "metadata:ns.a:k"}]
 rules: {files: [rules.yaml], count_refused: true}
-cluster: {}
+cluster:
+  redis: {addresses: ["a:1", "b:2"], username: u, password: "${TOKEN}", sentinel_master: m, prefix: "edge:", tls: {server_name: redis}}
+  mode: strict
+  on_error: deny
+  instances: 3
 upstreams:
   - preset: keeper
   - id: own
@@ -133,7 +138,11 @@ func TestEveryKey(t *testing.T) {
 			WarmUp:  limits.WarmUp{Grace: 2 * time.Second, GraceLimit: 10},
 			Cache:   limits.TableOptions{Size: 5, Idle: time.Minute},
 		},
-		Rules:     config.Rules{Files: []string{dir + "/rules.yaml"}, CountRefused: true},
+		Rules: config.Rules{Files: []string{dir + "/rules.yaml"}, CountRefused: true},
+		Cluster: config.Cluster{
+			Redis: &config.Redis{Addresses: []string{"a:1", "b:2"}, Username: "u", Password: "secret", SentinelMaster: "m", Prefix: "edge:", TLS: &config.RedisTLS{ServerName: "redis"}},
+			Mode:  redis.Strict, Error: limits.OnErrorDeny, Size: 3,
+		},
 		Upstreams: []*upstreams.Config{c.Upstreams[0], ownUpstream(t)}, // the first is TestPresets'
 		Telemetry: config.Telemetry{TopConsumers: 3, LogLevel: slog.LevelDebug, LogFormat: "text", Audit: dir + "/audit.log", RefusalsEvery: time.Second},
 	}

@@ -48,7 +48,11 @@ func (s *Server) openStore(ctx context.Context) (err error) {
 		return err
 	}
 	s.current.Store(&now)
-	s.registry = consumers.NewRegistry(registryOptions(&now))
+	options := registryOptions(&now)
+	if s.cluster != nil {
+		options.Share = s.cluster.Share
+	}
+	s.registry = consumers.NewRegistry(options)
 	if err := s.db.Remember(s.registry); err != nil {
 		return err
 	}
@@ -85,7 +89,11 @@ func (s *Server) dataDir() (string, error) {
 
 func (s *Server) openDecision(context.Context) error {
 	now := s.current.Load()
-	s.table = limits.NewTable(now.Config.Limits.Cache)
+	table := now.Config.Limits.Cache
+	if s.cluster != nil {
+		table.Share = s.cluster.ShareKey
+	}
+	s.table = limits.NewTable(table)
 	if err := s.db.RememberTable(s.table); err != nil {
 		return err
 	}
@@ -111,6 +119,9 @@ func (s *Server) openTelemetry(ctx context.Context) (err error) {
 		}
 		s.opens(s.closeTracer)
 	}
+	if s.cluster != nil {
+		telemetry.NewCluster(s.prom, s.cluster.Stats)
+	}
 	telemetry.NewUpstreams(s.prom, s.upstreams, s.clock)
 	s.observer = telemetry.NewObserver(s.metrics, s.top, s.tracer, s.log)
 	s.sourceMetrics()
@@ -130,10 +141,10 @@ func (s *Server) openServers(ctx context.Context) (err error) {
 		observer, registerer = nil, nil
 	}
 	s.authz = extauthz.New(extauthz.Options{
-		Registry: s.registry, Book: s.book, Upstreams: s.upstreams, Clock: s.clock, Queue: s.queue, Observer: observer, Traced: s.tracer != nil,
+		Registry: s.registry, Book: s.book, Upstreams: s.upstreams, Clock: s.clock, Queue: s.queue, Shared: s.taker(), Observer: observer, Traced: s.tracer != nil,
 	}, new(extauthz.Policy))
 	s.rls = ratelimit.New(ratelimit.Options{
-		Registry: s.registry, Book: s.book, Clock: s.clock, Queue: s.queue, Observer: observer, Traced: s.tracer != nil, Stats: s.stats,
+		Registry: s.registry, Book: s.book, Clock: s.clock, Queue: s.queue, Shared: s.taker(), Observer: observer, Traced: s.tracer != nil, Stats: s.stats,
 	}, ratelimit.Policy{})
 	s.putInForce(now)
 	if !now.waits() {

@@ -151,6 +151,7 @@ func needRestart(was, is *config.Config) []string {
 		{"consumers.dsn", was.Consumers.DSN, is.Consumers.DSN},
 		{"consumers.poll", was.Consumers.Poll, is.Consumers.Poll},
 		{"limits.cache", was.Limits.Cache, is.Limits.Cache},
+		{"cluster", was.Cluster, is.Cluster},
 		{"telemetry.traces", was.Telemetry.Traces, is.Telemetry.Traces},
 		{"telemetry.log.format", was.Telemetry.LogFormat, is.Telemetry.LogFormat},
 	} {

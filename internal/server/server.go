@@ -27,6 +27,7 @@ import (
 	"github.com/tollgate-dev/tollgate/internal/events"
 	"github.com/tollgate-dev/tollgate/internal/telemetry"
 	"github.com/tollgate-dev/tollgate/limits"
+	"github.com/tollgate-dev/tollgate/limits/redis"
 )
 
 // Options say how the process runs; the configuration file says what is decided.
@@ -62,6 +63,7 @@ type Server struct {
 	clock     *limits.Clock
 	table     *limits.Table
 	queue     *limits.Queue
+	cluster   *redis.Cluster // nil: this instance counts for itself
 	registry  *consumers.Registry
 	book      *descriptors.Book
 	authz     *extauthz.Server
@@ -143,7 +145,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 
 // open builds everything up to the listeners.
 func (s *Server) open(ctx context.Context) error {
-	for _, step := range []func(context.Context) error{s.openEvents, s.openStore, s.openDecision, s.openUpstreams, s.openTelemetry, s.openServers, s.openXDS} {
+	for _, step := range []func(context.Context) error{s.openEvents, s.openCluster, s.openStore, s.openDecision, s.openUpstreams, s.openTelemetry, s.openServers, s.openXDS} {
 		if err := step(ctx); err != nil {
 			return err
 		}

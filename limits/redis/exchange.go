@@ -197,11 +197,7 @@ func (l *limit) accept(now limits.Time, v []rueidis.RedisMessage) error {
 // that a call to Redis serves many decisions, but not so long that what comes in
 // meanwhile has no room.
 func (l *limit) pause() time.Duration {
-	s := l.spec.Limit()
-	fill := s.Period
-	if i := l.spec.Interval(); i > 0 {
-		fill = time.Duration(min(float64(i)*float64(l.spec.Capacity()), 1e18))
-	}
+	fill := l.fill()
 	gap, room := maxGap, fill/20
 	if l.spec.Interval() > 0 {
 		room = fill / 3
@@ -213,6 +209,14 @@ func (l *limit) pause() time.Duration {
 		gap = min(gap, room)
 	}
 	return gap
+}
+
+// fill is how long it takes until all that the limit holds has come back; 0 for a quota.
+func (l *limit) fill() time.Duration {
+	if i := l.spec.Interval(); i > 0 {
+		return time.Duration(min(float64(i)*float64(l.spec.Capacity()), 1e18))
+	}
+	return l.spec.Limit().Period
 }
 
 // renew enqueues what must be told to Redis before its lease is over, or has lain idle.

@@ -46,6 +46,7 @@ func TestLeasedStaysWithinTheLimit(t *testing.T) {
 		every  time.Duration // between requests
 		calls  float64       // to Redis per decision, at most
 	}{
+		"hot rate":     {limits.Limit{Kind: limits.Rate, N: 2000, Period: sec}, 0.95, 100 * time.Microsecond, 0.012},
 		"rate":         {limits.Limit{Kind: limits.Rate, N: 1000, Period: sec, Burst: 100}, 0.95, 200 * time.Microsecond, 0.06},
 		"small rate":   {limits.Limit{Kind: limits.Rate, N: 5, Period: sec}, 0.95, 10 * time.Millisecond, 0.3},
 		"window":       {limits.Limit{Kind: limits.Window, N: 200, Period: sec}, 0.95, time.Millisecond, 0.2},
@@ -71,7 +72,7 @@ func TestLeasedStaysWithinTheLimit(t *testing.T) {
 			most := limitstest.NewModel(spec.Limit())
 			var admitted, possible, decided float64
 			last := clock.now()
-			for clock.now() < last.Add(20*sec) {
+			for clock.now() < last.Add(12*sec) {
 				clock.advance(c.every)
 				i := 0
 				if rng.IntN(10) == 0 {

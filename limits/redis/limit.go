@@ -68,7 +68,7 @@ const (
 	freeAhead  = 50 * time.Millisecond
 	maxGap     = 100 * time.Millisecond
 	atOnce     = 10 * time.Millisecond // how soon a request takes what it waited for
-	decisions  = 100                   // at least so many on one call to Redis, of a key that is in much use
+	decisions  = 400                   // at least so many on one call to Redis, of a key that is in much use
 	graceSteps = 250 * time.Millisecond
 )
 
@@ -300,6 +300,14 @@ func (l *limit) chunk() int64 {
 	if l.cluster.o.Mode == Strict || l.spec.Limit().Kind == limits.IdleReset {
 		return 0
 	}
-	while := max(l.use/10, min(l.use, 2*decisions))
-	return int64(min(while, float64(l.spec.Capacity())/8))
+	while := max(l.use/10, min(l.use*l.horizon(), 200))
+	return int64(min(while, float64(l.spec.Capacity())/4))
+}
+
+// horizon is the part of a second whose use a slow caller may have in hand.
+func (l *limit) horizon() float64 {
+	if fill := l.fill(); fill > 0 {
+		return min(1, fill.Seconds()/10)
+	}
+	return 1
 }

@@ -57,7 +57,9 @@ return guard(function()
   end
   local room = k.level(st) - st.held
   if free == 0 and room > 0 then
-    local more = math.min(room, math.max(need, math.min(want, math.floor(room / 2))))
+    -- Half of what is left, so that others find something too; but no last crumbs, each a call.
+    local part = room * 8 <= k.n and room or math.floor(room / 2)
+    local more = math.min(room, math.max(need, math.min(want, part)))
     if more > 0 then
       if k.begin then k.begin(st) end
       mine.g, room = mine.g + more, room - more
