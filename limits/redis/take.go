@@ -142,6 +142,7 @@ type part struct {
 // takeStrict decides in Redis about all claims that are there, and here about
 // those that are not: all are taken, or none.
 func (c *Cluster) takeStrict(ctx context.Context, now limits.Time, claims []limits.Claim, look bool) int {
+	c.reportAlone(ctx, now, claims)
 	for range rounds {
 		parts, here := c.divide(now, claims)
 		if len(parts) == 0 {
@@ -178,6 +179,23 @@ func (c *Cluster) takeStrict(ctx context.Context, now limits.Time, claims []limi
 		return limits.PeekAll(now, claims)
 	}
 	return limits.Try(now, claims)
+}
+
+// reportAlone has Redis told what was admitted while it was away, before it decides again.
+func (c *Cluster) reportAlone(ctx context.Context, now limits.Time, claims []limits.Claim) {
+	for i := range claims {
+		l := limitOf(claims[i].Limiter)
+		if l == nil || l.local.Load() == nil || l.away(now) {
+			continue
+		}
+		patience := time.NewTimer(2 * c.o.Timeout)
+		select {
+		case <-l.ticket(0):
+		case <-ctx.Done():
+		case <-patience.C:
+		}
+		patience.Stop()
+	}
 }
 
 // divide sorts claims by where they are decided.

@@ -1,0 +1,257 @@
+package redis
+
+import (
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/tollgate-dev/tollgate/limits"
+)
+
+// fault is something that happens to Redis, and how it ends.
+type fault struct {
+	name   string
+	begin  func(*server)
+	end    func(*server)
+	breaks bool // decisions are made without Redis meanwhile
+}
+
+func faults() []fault {
+	signal := func(s *server, sig syscall.Signal) { _ = s.cmd.Process.Signal(sig) }
+	return []fault{
+		{"dies", func(s *server) { s.kill() }, func(s *server) { s.up() }, true},
+		{"stalls", func(s *server) { signal(s, syscall.SIGSTOP) }, func(s *server) { signal(s, syscall.SIGCONT) }, true},
+		{"is flushed", func(s *server) { s.cli("flushall") }, func(*server) {}, false},
+		{"forgets its scripts", func(s *server) { s.cli("script", "flush") }, func(*server) {}, false},
+		{"refuses writes", func(s *server) { s.cli("replicaof", "127.0.0.1", "1") }, func(s *server) { s.cli("replicaof", "no", "one") }, true},
+		{"is full", func(s *server) {
+			s.cli("config", "set", "maxmemory", "1")
+			s.cli("config", "set", "maxmemory-policy", "noeviction")
+		},
+			func(s *server) { s.cli("config", "set", "maxmemory", "0") }, true},
+	}
+}
+
+// TestFaults is the matrix: what happens to Redis by how the limit goes on
+// without it, in both modes. The limit is 50/s of two instances; one takes from
+// it all the time, ever at several times the limit.
+func TestFaults(t *testing.T) {
+	for _, mode := range []Mode{Leased, Strict} {
+		for _, f := range faults() {
+			for _, onError := range []limits.OnError{limits.OnErrorLocal, limits.OnErrorAllow, limits.OnErrorDeny} {
+				t.Run(fmt.Sprintf("%s/%s/%s", mode, f.name, onError), func(t *testing.T) {
+					t.Parallel()
+					testFault(t, mode, f, onError)
+				})
+			}
+		}
+	}
+}
+
+func testFault(t *testing.T, mode Mode, f fault, onError limits.OnError) {
+	s := start(t)
+	var changes atomic.Int64
+	c := join(t, Options{Addresses: []string{s.addr}, Mode: mode, Instances: 2, Timeout: time.Second,
+		Changed: func(error) { changes.Add(1) }})
+	other := join(t, Options{Addresses: []string{s.addr}, Mode: mode, Timeout: time.Second})
+	eventually(t, 5*time.Second, func() bool { return c.instances() == 2 }, func() string { return "the other instance is not seen" })
+	other.beat(t.Context(), false)
+	l := c.limiter(compile(t, limits.Limit{Kind: limits.Rate, N: 50, Period: time.Second, Burst: 10, OnError: onError}), "g", "k")
+
+	use := func(d time.Duration) used { return useUp(t, c, l, d) }
+	use(400 * time.Millisecond) // the bucket is empty now
+	f.begin(s)
+	for end := time.Now().Add(5 * time.Second); f.breaks && c.Stats().Up && time.Now().Before(end); {
+		if u := use(20 * time.Millisecond); u.slowest > 2*c.o.Timeout {
+			t.Errorf("a decision took %v, with a timeout of %v", u.slowest, c.o.Timeout)
+		}
+	}
+	u := use(800 * time.Millisecond)
+	share := 50 * u.took.Seconds()
+	if f.breaks {
+		share /= 2
+	}
+	busy := float64(u.tries) > 4*share // else the machine was, and the limit not in use
+	switch {
+	case !f.breaks || onError == limits.OnErrorLocal:
+		if float64(u.admitted) > 10+share || busy && float64(u.admitted) < 0.5*share || u.undecided > 0 {
+			t.Errorf("%+v while Redis %s, want about %.0f admitted", u, f.name, share)
+		}
+	case onError == limits.OnErrorAllow && u.admitted != u.tries:
+		t.Errorf("%+v, want all admitted", u)
+	case onError == limits.OnErrorDeny && u.undecided != u.tries:
+		t.Errorf("%+v, want none decided", u)
+	}
+	if f.breaks && u.slowest > c.o.Timeout {
+		t.Errorf("with the breaker open a decision took %v", u.slowest)
+	}
+	f.end(s)
+	began := time.Now()
+	back := use(500 * time.Millisecond)
+	eventually(t, 10*time.Second, func() bool { return c.Stats().Up }, func() string { return "Redis is back and not used" })
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("recovery took %v", took)
+	}
+	more := use(800 * time.Millisecond)
+	if most := 10 + 50*time.Since(began).Seconds(); onError == limits.OnErrorLocal && float64(back.admitted+more.admitted) > most*1.01 {
+		t.Errorf("%+v and %+v after Redis came back, want at most %.0f: a burst", back, more, most)
+	}
+	share = 50 * more.took.Seconds()
+	if busy = float64(more.tries) > 2*share; busy && float64(more.admitted) < 0.5*share || float64(more.admitted) > 10+1.01*share || more.undecided > 0 {
+		t.Errorf("%+v after that, want %.0f", more, share)
+	}
+	if n := changes.Load(); f.breaks && n != 2 || !f.breaks && n != 0 {
+		t.Errorf("%d changes of state were told", n)
+	}
+}
+
+// used is what came of taking one after the other.
+type used struct {
+	tries, admitted, undecided int
+	slowest, took              time.Duration
+}
+
+func useUp(t *testing.T, c *Cluster, l *limits.Limiter, d time.Duration) (u used) {
+	began := time.Now()
+	for ; time.Since(began) < d; time.Sleep(500 * time.Microsecond) {
+		asked := time.Now()
+		answer := c.take(l, 1)
+		u.slowest = max(u.slowest, time.Since(asked))
+		u.tries++
+		switch {
+		case answer.Pending:
+			t.Fatal("a decision was left pending")
+		case answer.Allowed:
+			u.admitted++
+		case answer.Undecided:
+			u.undecided++
+		}
+	}
+	u.took = time.Since(began)
+	return u
+}
+
+// TestAValueThatCannotBeMeant puts all sorts of things into the key of a limit.
+// It is an error of this limit, which its share then stands in for; another
+// limit of the same request and of the same Redis is decided about as ever.
+func TestAValueThatCannotBeMeant(t *testing.T) {
+	s := start(t)
+	for _, mode := range []Mode{Leased, Strict} {
+		var reported atomic.Int64
+		c := join(t, Options{Addresses: []string{s.addr}, Mode: mode, OnError: limits.OnErrorDeny, Prefix: "bad/" + string(mode),
+			Corrupt: func(string, error) { reported.Add(1) }})
+		healthy := c.limiter(compile(t, limits.Limit{Kind: limits.Rate, N: 1000, Period: time.Second}), "g", "healthy")
+		for i, value := range []string{
+			"", "x", "2 0 0 g:1:1:0:0:0:0 - warm 0 - -", "1 0 1 q:1:1 - 0 0 - -", "1 0 1 g:0:0:0:0:0:0 - warm 0 - -", "1 0 1 g:1 - warm 0 - -",
+			"1 0 1 w:5:1000000000 - nan 0 - -", "1 0 1 w:5:1000000000 - 1e999 0 - -", "1 0 1 w:5:1000000000 - 0 0 x/1 -", "1 0 1 w:5:1000000000 - 0 0 - a=b",
+			"1 0 1 w:5:1000000000 1.1 99999999999999999999999999 0 - -", "1 0 1 w:5:1000000000 - -5 0 - -", strings.Repeat("1 ", 10_000),
+			"1 0 1 w:5:1000000000 99999999999999999999.1 0 0 - -", "\xff\xfe",
+		} {
+			key := itoa(i)
+			l := c.limiter(compile(t, limits.Limit{Kind: limits.Window, N: 5, Period: time.Second}), "g", key)
+			s.cli("set", limitOf(l).key, value)
+			if d := c.take(l, 1); d.Allowed || !d.Undecided {
+				t.Errorf("%s: %q: %+v, want undecided", mode, value, d)
+			}
+			claims := []limits.Claim{{Limiter: healthy, N: 1}, {Limiter: l, N: 1, Shadow: true}}
+			if refused, err := c.TakeAll(t.Context(), nil, c.now(), claims); refused >= 0 || err != nil || !claims[0].Decision.Allowed {
+				t.Errorf("%s: %q: a limit beside it is refused: %d, %v, %+v", mode, value, refused, err, claims)
+			}
+		}
+		l := c.limiter(compile(t, limits.Limit{Kind: limits.Window, N: 5, Period: time.Second}), "g", "list")
+		s.cli("rpush", limitOf(l).key, "1")
+		s.cli("set", c.o.Prefix+"{instances}", "1")
+		c.beat(t.Context(), false)
+		if d := c.take(l, 1); d.Allowed || !d.Undecided {
+			t.Errorf("%s: a list: %+v", mode, d)
+		}
+		if !c.Stats().Up || c.Stats().Corrupt == 0 || reported.Load() != 1 {
+			t.Errorf("%s: %+v, %d reports, want one", mode, c.Stats(), reported.Load())
+		}
+	}
+}
+
+// TestAHolderThatIsGone kills an instance that has much in hand: nobody else
+// gets that before its lease is over, and then no more than the limit has.
+func TestAHolderThatIsGone(t *testing.T) {
+	s := start(t)
+	clock := newFake()
+	o := Options{Addresses: []string{s.addr}, fake: clock.now}
+	spec := compile(t, limits.Limit{Kind: limits.Quota, N: 100, Calendar: limits.Day})
+	c, d := join(t, o), join(t, o)
+	a, b := c.limiter(spec, "g", "k"), d.limiter(spec, "g", "k")
+	total := 0
+	for range 40 {
+		clock.advance(20 * time.Millisecond)
+		if c.take(a, 1).Allowed {
+			total++
+		}
+	}
+	c.stop()
+	c.running.Wait()
+	held := limitOf(a).lease.Left()
+	if held == 0 {
+		t.Fatal("the first instance holds nothing: the test tests nothing")
+	}
+	for range 100 {
+		clock.advance(100 * time.Millisecond)
+		if d.take(b, 1).Allowed {
+			total++
+		}
+	}
+	if want := 100 - int(held); total != want {
+		t.Errorf("%d of 100 were admitted, with %d lost in an instance that is gone: want %d", total, held, want)
+	}
+	if got := a.Take(clock.now(), 1); got.Allowed {
+		t.Error("who comes back after its lease was over uses it")
+	}
+}
+
+// TestAClockThatJumps sets the clock of one of two instances by an hour, both ways.
+func TestAClockThatJumps(t *testing.T) {
+	s := start(t)
+	for _, jump := range []time.Duration{time.Hour, -time.Hour} {
+		var shift atomic.Int64
+		real := limits.NewClock()
+		c := join(t, Options{Addresses: []string{s.addr}, Clock: real, Prefix: "jump" + jump.String()})
+		d := join(t, Options{Addresses: []string{s.addr}, Clock: real, Prefix: "jump" + jump.String()})
+		spec := compile(t, limits.Limit{Kind: limits.Rate, N: 100, Period: time.Second, Burst: 20})
+		a, b := c.limiter(spec, "g", "k"), d.limiter(spec, "g", "k")
+		quota := compile(t, limits.Limit{Kind: limits.FixedWindow, N: 7, Period: 10 * time.Minute})
+		qa, qb := c.limiter(quota, "g", "q"), d.limiter(quota, "g", "q")
+		takeAt := func(c *Cluster, l *limits.Limiter, by time.Duration) bool {
+			claims := []limits.Claim{{Limiter: l, N: 1}}
+			_, _ = c.TakeAll(t.Context(), nil, real.Now().Add(by), claims)
+			return claims[0].Decision.Allowed
+		}
+		began := time.Now()
+		admitted, counted := 0, 0
+		for time.Since(began) < 1500*time.Millisecond {
+			if time.Since(began) > 500*time.Millisecond {
+				shift.Store(int64(jump))
+			}
+			if takeAt(c, a, time.Duration(shift.Load())) {
+				admitted++
+			}
+			if takeAt(d, b, 0) {
+				admitted++
+			}
+			if takeAt(c, qa, time.Duration(shift.Load())) {
+				counted++
+			}
+			if takeAt(d, qb, 0) {
+				counted++
+			}
+			time.Sleep(time.Millisecond)
+		}
+		if most := 20 + 100*time.Since(began).Seconds(); float64(admitted) > most*1.01+1 || float64(admitted) < 0.8*most {
+			t.Errorf("jump of %v: %d admitted, want %.0f", jump, admitted, most)
+		}
+		if counted != 7 {
+			t.Errorf("jump of %v: %d of 7 in a window", jump, counted)
+		}
+	}
+}
