@@ -16,6 +16,8 @@
 //     neither one that was held before nor a new one; then exactly one does.
 //   - The limits of an upstream are taken together, in the order of arrival of
 //     each caller, and callers take turns. A caller that leaves takes nothing.
+//   - The silence that idle_reset waits for is counted from the last answer: a
+//     request may be on its way for a while before the upstream counts it.
 //   - The queue is bounded. What cannot pass in time is refused at once.
 //   - A pause is on disk when Observe returns, unless the disk takes more than a
 //     second, and is in force in any case. What a kill can cost is in [Store].
