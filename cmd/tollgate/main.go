@@ -87,6 +87,7 @@ token in the request, takes from that token's limits, and answers: admit, 401,
   tollgate serve                      # run the server
   tollgate consumer set billing --limit 100/s
   tollgate token issue billing prod   # prints the token, once
+  tollgate top                        # who is admitted and refused, live
   tollgate envoy fused > envoy.yaml   # an Envoy that asks Tollgate`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
