@@ -36,14 +36,13 @@ var understood = []string{
 }
 
 // generalIdle have no effect, and are other programs' names too.
-var generalIdle = []string{"PROTO", "EXTRA_TAGS", "REDIS_URL", "STATSD_HOST", "STATSD_PORT"}
+var generalIdle = []string{"PROTO", "EXTRA_TAGS", "STATSD_HOST", "STATSD_PORT"}
 
 // idle are known and without effect: what they tune is not there.
 var idle = []string{
-	"BACKEND_TYPE", "CACHE_KEY_PREFIX", "EXPIRATION_JITTER_MAX_SECONDS", "LOCAL_CACHE_SIZE_IN_BYTES",
+	"BACKEND_TYPE", "EXPIRATION_JITTER_MAX_SECONDS", "LOCAL_CACHE_SIZE_IN_BYTES",
 	"CONFIG_GRPC_XDS_SERVER_CONNECT_RETRY_INTERVAL",
-	"REDIS_SOCKET_TYPE", "REDIS_TYPE", "REDIS_POOL_SIZE", "REDIS_AUTH", "REDIS_SENTINEL_AUTH", "REDIS_TLS",
-	"REDIS_TLS_CLIENT_CERT", "REDIS_TLS_CLIENT_KEY", "REDIS_TLS_CACERT", "REDIS_TLS_SKIP_HOSTNAME_VERIFICATION",
+	"REDIS_POOL_SIZE", "REDIS_SENTINEL_AUTH", "REDIS_TLS_SKIP_HOSTNAME_VERIFICATION",
 	"REDIS_TIMEOUT", "REDIS_PIPELINE_WINDOW", "REDIS_PIPELINE_LIMIT", "REDIS_CLUSTER_PIPELINE_PARALLELISM",
 	"REDIS_POOL_ON_EMPTY_BEHAVIOR", "REDIS_HEALTH_CHECK_ACTIVE_CONNECTION",
 	"REDIS_STARTUP_INITIAL_INTERVAL", "REDIS_STARTUP_MAX_INTERVAL", "REDIS_STARTUP_MAX_ELAPSED_TIME",
@@ -64,7 +63,7 @@ var idle = []string{
 // no file.
 func InRateLimitEnvironment(lookup Lookup) bool {
 	e := environment{&loader{lookup: lookup}}
-	for _, names := range [][]string{understood, idle} {
+	for _, names := range [][]string{understood, redisVariables, idle} {
 		for _, name := range names {
 			if _, ok := e.lookupText(name); ok {
 				return true
@@ -91,6 +90,7 @@ func (e environment) rateLimit() {
 	e.listeners(&c.Listen)
 	e.logs(&c.Telemetry)
 	e.answers(c)
+	e.redis(&c.Cluster)
 	c.Rules.MergeDomains = e.flag("MERGE_DOMAIN_CONFIG", false)
 	c.Rules.Optional = e.flag("FORCE_START_WITHOUT_INITIAL_CONFIG", false) && !e.flag("HEALTHY_WITH_AT_LEAST_ONE_CONFIG_LOADED", false)
 	// Dot files are never rules, and all that leads to the files is watched, whatever these say.
@@ -247,7 +247,13 @@ func (e environment) xdsTLS() *tls.Config {
 // withoutEffect names what is set in vain, once.
 func (e environment) withoutEffect() {
 	var names []string
-	for _, list := range [][]string{generalIdle, idle} {
+	lists := [][]string{generalIdle, idle}
+	why := "decisions are taken in memory, and metrics are scraped"
+	if e.r.c.Cluster.Redis == nil {
+		lists = append(lists, []string{"REDIS_URL"}, redisVariables)
+		why = "this instance counts by itself, and metrics are scraped"
+	}
+	for _, list := range lists {
 		for _, name := range list {
 			if e.set(name) {
 				names = append(names, name)
@@ -262,6 +268,6 @@ func (e environment) withoutEffect() {
 		}
 	}
 	if len(names) > 0 {
-		e.warnings = append(e.warnings, yamlfile.Problem{File: "environment", Message: "without effect, since this instance counts by itself and shows its metrics to Prometheus: " + strings.Join(names, ", ")})
+		e.warnings = append(e.warnings, yamlfile.Problem{File: "environment", Message: "without effect, since " + why + ": " + strings.Join(names, ", ")})
 	}
 }

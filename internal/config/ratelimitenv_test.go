@@ -123,13 +123,13 @@ func TestRateLimitEnvironmentXDS(t *testing.T) {
 }
 
 func TestRateLimitEnvironmentNamesWhatHasNoEffectOnce(t *testing.T) {
-	got := load(t, env("CONFIG_TYPE=GRPC_XDS_SOTW", "REDIS_URL=redis:6379", "REDIS_AUTH=hunter2", "USE_STATSD=true", "MEMCACHE_SRV=",
+	got := load(t, env("CONFIG_TYPE=GRPC_XDS_SOTW", "REDIS_URL=/run/redis.sock", "REDIS_AUTH=hunter2", "USE_STATSD=true", "MEMCACHE_SRV=",
 		"USE_DOG_STATSD_MOGRIFIERS=a", "DOG_STATSD_MOGRIFIER_a_NAME=x")).Warnings
 	if len(got) != 1 {
 		t.Fatalf("warnings = %v, want one", got)
 	}
 	text := got[0].Error()
-	if want := ": REDIS_URL, REDIS_AUTH, USE_STATSD, USE_DOG_STATSD_MOGRIFIERS, DOG_STATSD_MOGRIFIER_a_NAME"; !strings.HasSuffix(text, want) {
+	if want := ": USE_STATSD, USE_DOG_STATSD_MOGRIFIERS, REDIS_URL, REDIS_AUTH, DOG_STATSD_MOGRIFIER_a_NAME"; !strings.HasSuffix(text, want) {
 		t.Errorf("warning = %q, want it to end in %q", text, want)
 	}
 	if strings.Contains(text, "hunter2") {

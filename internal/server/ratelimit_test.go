@@ -172,7 +172,7 @@ func TestInPlaceOfRateLimitWithFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := startInPlace(t, map[string]string{
-		"RUNTIME_ROOT": current, "LIMIT_RESPONSE_HEADERS_ENABLED": "true", "LIMIT_LIMIT_HEADER": "X-Limit", "REDIS_URL": "redis:6379",
+		"RUNTIME_ROOT": current, "LIMIT_RESPONSE_HEADERS_ENABLED": "true", "LIMIT_LIMIT_HEADER": "X-Limit", "REDIS_URL": "/run/redis.sock",
 	})
 
 	if got := p.ask("d", "k", "v"); got.GetOverallCode() != rlsv3.RateLimitResponse_OK ||
@@ -244,6 +244,26 @@ func TestInPlaceOfRateLimitWithFiles(t *testing.T) {
 	}
 	if code, body := get(t, p.HTTPAddr(), "/healthcheck"); code != 200 || body != "OK" {
 		t.Errorf("/healthcheck = %d %q, want 200 OK", code, body)
+	}
+}
+
+// TestReplicasInPlaceShareRedis: the Redis of the deployment is where replicas meet.
+func TestReplicasInPlaceShareRedis(t *testing.T) {
+	root := t.TempDir()
+	writeRules(t, filepath.Join(root, "config"), strings.Replace(fileRules, "unit: 1}", "unit: 10}", 1))
+	env := map[string]string{"RUNTIME_ROOT": root, "REDIS_SOCKET_TYPE": "tcp", "REDIS_URL": startRedis(t)}
+	replicas := []*inPlace{startInPlace(t, env), startInPlace(t, env)}
+	admitted := 0
+	for i := range 40 {
+		if replicas[i%2].ask("d", "k", "v").GetOverallCode() == rlsv3.RateLimitResponse_OK {
+			admitted++
+		}
+	}
+	if admitted != 10 {
+		t.Errorf("two replicas admitted %d of 40 together, want the limit of 10", admitted)
+	}
+	if log := replicas[0].log.String(); strings.Contains(log, "REDIS") {
+		t.Errorf("log complains of what has its effect:\n%s", log)
 	}
 }
 
