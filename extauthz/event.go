@@ -19,7 +19,7 @@ const (
 	Failed          Outcome = "error"
 )
 
-// Event is one finished decision, for an Observer. Its strings may be kept.
+// Event is one finished decision, for an Observer. Its strings may be kept, but for those that say otherwise.
 type Event struct {
 	API      string // "ext_authz" or "ratelimit"
 	Outcome  Outcome
@@ -32,7 +32,7 @@ type Event struct {
 	Took     time.Duration // to decide, without Wait
 	Wait     time.Duration // how long it was held
 
-	// Of refusals only.
+	// Of refusals only, and valid until Observe returns.
 	Method, Path, RequestID string
 
 	// Of refusals, and of all where the observer records traces.

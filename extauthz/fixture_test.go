@@ -2,6 +2,7 @@ package extauthz_test
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"testing"
 
@@ -122,7 +123,9 @@ type recorder struct {
 func (r *recorder) Observe(e *extauthz.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.events = append(r.events, *e)
+	kept := *e
+	kept.Method, kept.Path, kept.RequestID = strings.Clone(e.Method), strings.Clone(e.Path), strings.Clone(e.RequestID)
+	r.events = append(r.events, kept)
 }
 
 func (r *recorder) last(t testing.TB) extauthz.Event {
