@@ -89,6 +89,7 @@ func (u *Upstream) join(now limits.Time, w *waiter, mayWait bool) (bool, error) 
 	}
 	w.done = make(chan struct{})
 	u.line.add(w)
+	u.expires = min(u.expires, now.Add(w.patience(now, u.config.Load().Longest())))
 	u.counts.Held++
 	return true, nil
 }
@@ -250,14 +251,25 @@ func (u *Upstream) turn() {
 	u.mu.Lock()
 	defer u.unlock(now)
 	u.serve(now)
+	if now >= u.expires {
+		u.expire(now)
+	}
+}
+
+// expire refuses those who have waited as long as they may.
+func (u *Upstream) expire(now limits.Time) {
+	u.expires = math.MaxInt64
+	longest := u.config.Load().Longest()
 	for w := range u.line.all() {
-		if w.patience(now, u.config.Load().Longest()) <= 0 {
-			reason, at, wait := u.obstacle(now, w, 0)
-			if reason == "" {
-				reason = Limited
-			}
-			u.refuse(now, w, reason, at, wait)
+		if left := w.patience(now, longest); left > 0 {
+			u.expires = min(u.expires, now.Add(left))
+			continue
 		}
+		reason, at, wait := u.obstacle(now, w, 0)
+		if reason == "" {
+			reason = Limited
+		}
+		u.refuse(now, w, reason, at, wait)
 	}
 }
 
@@ -270,10 +282,7 @@ func (u *Upstream) arm(now limits.Time) {
 	}
 	if w := u.line.first(); w != nil {
 		_, _, wait := u.obstacle(now, w, 0)
-		next = min(next, max(wait, u.gate.Wait(now), soon))
-		for w := range u.line.all() {
-			next = min(next, w.patience(now, u.config.Load().Longest()))
-		}
+		next = min(next, max(wait, u.gate.Wait(now), soon), u.expires.Sub(now))
 	}
 	if next == limits.Never {
 		u.timer.Stop()

@@ -19,6 +19,8 @@
 //   - The silence that idle_reset waits for is counted from the last answer: a
 //     request may be on its way for a while before the upstream counts it.
 //   - The queue is bounded. What cannot pass in time is refused at once.
-//   - A pause is on disk when Observe returns, unless the disk takes more than a
-//     second, and is in force in any case. What a kill can cost is in [Store].
+//   - A pause that begins is on disk when Observe returns, and in force though the
+//     disk should fail; that it became longer, what was counted and what the
+//     budget has left are within [FlushEvery]. After a kill, limits that count in a
+//     period start as used up then, so that nothing goes out too early.
 package upstreams

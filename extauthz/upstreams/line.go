@@ -19,6 +19,7 @@ type line struct {
 type caller struct {
 	name    string
 	waiting []*waiter
+	cost    int64 // of all of them
 }
 
 // waiter is a request that is held.
@@ -45,6 +46,7 @@ func (l *line) add(w *waiter) {
 	}
 	w.caller = c
 	c.waiting = append(c.waiting, w)
+	c.cost += w.Cost
 	l.len++
 }
 
@@ -71,6 +73,7 @@ func (l *line) remove(w *waiter) {
 	w.caller = nil
 	i := slices.Index(c.waiting, w)
 	c.waiting = slices.Delete(c.waiting, i, i+1)
+	c.cost -= w.Cost
 	l.len--
 	if len(c.waiting) == 0 {
 		delete(l.callers, c.name)
@@ -90,7 +93,11 @@ func (l *line) before(name string) int64 {
 		if c.name == name {
 			n = own
 		}
-		for _, w := range c.waiting[:min(n, len(c.waiting))] {
+		if n >= len(c.waiting) {
+			cost += c.cost
+			continue
+		}
+		for _, w := range c.waiting[:n] {
 			cost += w.Cost
 		}
 	}

@@ -1,6 +1,7 @@
 package upstreams
 
 import (
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -30,6 +31,7 @@ type Upstream struct {
 	incident incident
 	ledger   ledger
 	line     line
+	expires  limits.Time // nobody's patience ends earlier
 	told     limits.Time // when the last who was refused is to come back
 	spread   float64     // of the jitter, from 0 to 1
 	timer    *time.Timer
@@ -50,7 +52,7 @@ type incident struct {
 }
 
 func newUpstream(c *Config, o *Options, now limits.Time) *Upstream {
-	u := &Upstream{id: c.ID, options: o, gate: pressure.NewGate(c.Pressure, now), shown: Open, since: now}
+	u := &Upstream{id: c.ID, options: o, gate: pressure.NewGate(c.Pressure, now), shown: Open, since: now, expires: math.MaxInt64}
 	u.timer = time.AfterFunc(time.Hour, u.turn)
 	u.timer.Stop()
 	return u
@@ -88,6 +90,7 @@ func (u *Upstream) configure(c *Config, now limits.Time) {
 		u.accepted = pressure.NewMeter(u.gauge.period)
 	}
 	u.ledger.configure(c.Budget, now)
+	u.expires = now // to be found anew
 	u.retime(now)
 }
 
@@ -260,6 +263,7 @@ func (u *Upstream) shift(step time.Duration, now limits.Time) {
 	u.gate.Shift(step)
 	u.share.Shift(step)
 	u.told = u.told.Add(step)
+	u.expires = now // to be found anew
 	for w := range u.line.all() {
 		w.arrived, w.deadline = w.arrived.Add(step), w.deadline.Add(step)
 	}

@@ -61,7 +61,7 @@ func readUpstream(n yamlfile.Node) *upstreams.Config {
 		"budget":   func(n yamlfile.Node) { u.Budget = readBudget(n) },
 		"answer":   func(n yamlfile.Node) { u.Answer = readAnswer(n) },
 		"caller":   func(n yamlfile.Node) { u.Caller = readPlaceOf(n) },
-		"queue":    func(n yamlfile.Node) { u.Queue = int(n.Int(1, 100_000)) },
+		"queue":    func(n yamlfile.Node) { u.Queue = int(n.Int(1, 10_000)) },
 	})
 	if u.ID == "" && n.IsMap() {
 		n.Errorf("id: want a name for the upstream: 1 to 128 of A-Z a-z 0-9 . _ @ -")

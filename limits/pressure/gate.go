@@ -249,9 +249,6 @@ func (g *Gate) Violations(now limits.Time) int {
 	return g.violations
 }
 
-// Since returns when the phase began.
-func (g *Gate) Since() limits.Time { return g.since }
-
 // Until returns when the pause ends, or when the last one did; 0: there was none.
 func (g *Gate) Until() limits.Time { return g.until }
 
