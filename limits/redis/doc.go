@@ -85,7 +85,7 @@
 // as its OnError says; it opens no door and stops nobody else. The user needs
 //
 //	ACL SETUSER tollgate on >SECRET ~tollgate{* resetchannels -@all +hello +auth +ping
-//	    +client|setname +client|setinfo +evalsha +eval +get +set +time
+//	    +client|setname +evalsha +eval +get +set +time
 //	    +zadd +zrem +zremrangebyscore +zcard +pexpire
 //
 // and on a cluster +cluster|slots and +cluster|shards.

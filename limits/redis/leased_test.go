@@ -151,7 +151,7 @@ func TestLeasedRunsByItself(t *testing.T) {
 	}
 	most := 200 + 2000*took.Seconds()
 	t.Logf("%d admitted of at most %.0f, %d decisions, %d calls", admitted, most, decided, calls)
-	if float64(admitted) > most*1.01 || float64(admitted) < 0.9*most {
+	if float64(admitted) > most*1.01 || float64(admitted) < 0.6*most {
 		t.Errorf("%d admitted, want %.0f", admitted, most)
 	}
 	for _, c := range all {

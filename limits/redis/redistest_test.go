@@ -20,7 +20,7 @@ import (
 
 // server is a redis-server of a test.
 type server struct {
-	t    *testing.T
+	t    testing.TB
 	dir  string
 	addr string
 	args []string
@@ -28,7 +28,7 @@ type server struct {
 }
 
 // need skips a test that takes a real Redis where that is not wanted or not there.
-func need(t *testing.T, program string) {
+func need(t testing.TB, program string) {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("starts " + program)
@@ -38,7 +38,7 @@ func need(t *testing.T, program string) {
 	}
 }
 
-func freePort(t *testing.T) int {
+func freePort(t testing.TB) int {
 	t.Helper()
 	for range 100 {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -56,7 +56,7 @@ func freePort(t *testing.T) int {
 }
 
 // start runs a redis-server that keeps nothing on disk.
-func start(t *testing.T, args ...string) *server {
+func start(t testing.TB, args ...string) *server {
 	t.Helper()
 	need(t, "redis-server")
 	s := &server{t: t, dir: t.TempDir(), args: args}
@@ -110,7 +110,7 @@ func (s *server) cli(args ...string) string {
 }
 
 // eventually polls for what another process does.
-func eventually(t *testing.T, within time.Duration, f func() bool, why func() string) {
+func eventually(t testing.TB, within time.Duration, f func() bool, why func() string) {
 	t.Helper()
 	for end := time.Now().Add(within); !f(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {

@@ -104,7 +104,7 @@ func otherClock(err error) (string, bool) {
 func connect(o *Options) (rueidis.Client, error) {
 	co := rueidis.ClientOption{
 		InitAddress: o.Addresses, Username: o.Username, Password: o.Password, TLSConfig: o.TLS,
-		ClientName: "tollgate", DisableCache: true, DisableRetry: true, AlwaysPipelining: true,
+		ClientName: "tollgate", ClientSetInfo: rueidis.DisableClientSetInfo, DisableCache: true, DisableRetry: true, AlwaysPipelining: true,
 		Dialer:           net.Dialer{Timeout: time.Second, KeepAlive: time.Second},
 		ConnWriteTimeout: time.Second,
 	}

@@ -1,0 +1,248 @@
+package redis
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tollgate-dev/tollgate/limits"
+)
+
+// sharesTen checks that two instances admit ten of a quota of ten, together.
+func sharesTen(t *testing.T, o Options, group string) {
+	t.Helper()
+	for _, mode := range []Mode{Leased, Strict} {
+		o.Mode, o.OnError = mode, limits.OnErrorDeny
+		c, d := join(t, o), join(t, o)
+		spec := compile(t, limits.Limit{Kind: limits.Quota, N: 10, Calendar: limits.Day})
+		a, b := c.limiter(spec, group, string(mode)), d.limiter(spec, group, string(mode))
+		admitted := 0
+		for i := range 30 {
+			from, l := c, a
+			if i%2 == 1 {
+				from, l = d, b
+			}
+			answer := from.take(l, 1)
+			if answer.Allowed {
+				admitted++
+			}
+			if answer.Undecided {
+				t.Fatalf("%s: undecided: %+v", mode, from.Stats())
+			}
+		}
+		if admitted != 10 {
+			t.Errorf("%s: %d admitted of ten", mode, admitted)
+		}
+	}
+}
+
+// TestNeededACL has a user who may do what the package documentation says, and
+// no more, and one who may not write.
+func TestNeededACL(t *testing.T) {
+	s := start(t)
+	text, err := os.ReadFile("doc.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rule, _ := strings.Cut(string(text), "ACL SETUSER tollgate ")
+	rule, _, _ = strings.Cut(rule, "\n//\n")
+	words := strings.Fields(strings.ReplaceAll(rule, "//", ""))
+	if out := s.cli(append([]string{"acl", "setuser", "tollgate"}, words...)...); out != "OK" {
+		t.Fatal(out)
+	}
+	s.cli("acl", "setuser", "reader", "on", ">SECRET", "~*", "+@read", "+@connection")
+	s.cli("acl", "setuser", "default", "off")
+	sharesTen(t, Options{Addresses: []string{s.addr}, Username: "tollgate", Password: "SECRET"}, "g")
+
+	for name, o := range map[string]Options{
+		"a wrong password": {Username: "tollgate", Password: "wrong"},
+		"no password":      {},
+		"another prefix":   {Username: "tollgate", Password: "SECRET", Prefix: "other"},
+		"a reader":         {Username: "reader", Password: "SECRET"},
+	} {
+		o.Addresses, o.OnError = []string{s.addr}, limits.OnErrorDeny
+		c := join(t, o)
+		d := c.take(c.limiter(compile(t, limits.Limit{Kind: limits.Pace, N: 1, Period: time.Second}), "g", "k"), 1)
+		if d.Allowed || !d.Undecided || c.Stats().Up {
+			t.Errorf("with %s: %+v, %+v", name, d, c.Stats())
+		}
+	}
+}
+
+func TestTLS(t *testing.T) {
+	need(t, "redis-server")
+	dir := t.TempDir()
+	roots := certificate(t, dir)
+	s := start(t, "--tls-port", "0", "--tls-cert-file", dir+"/cert.pem", "--tls-key-file", dir+"/key.pem", "--tls-ca-cert-file", dir+"/cert.pem", "--tls-auth-clients", "no")
+	port := freePort(t)
+	s.cli("config", "set", "tls-port", itoa(port))
+	addr := fmt.Sprintf("127.0.0.1:%d", port)
+	sharesTen(t, Options{Addresses: []string{addr}, TLS: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}}, "g")
+	c := join(t, Options{Addresses: []string{addr}, TLS: &tls.Config{RootCAs: x509.NewCertPool(), MinVersion: tls.VersionTLS12}})
+	if c.Stats().Up {
+		t.Error("a certificate that nobody vouches for is believed")
+	}
+}
+
+// certificate makes a server's certificate that is its own authority.
+func certificate(t *testing.T, dir string) *x509.CertPool {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "redis"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, block := range map[string]*pem.Block{"cert.pem": {Type: "CERTIFICATE", Bytes: der}, "key.pem": {Type: "PRIVATE KEY", Bytes: raw}} {
+		if err := os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	pool.AddCert(cert)
+	return pool
+}
+
+// TestSentinelFailsOver kills the master: the sentinel makes the replica one,
+// and the limit goes on with it, without anything that was used coming back.
+func TestSentinelFailsOver(t *testing.T) {
+	need(t, "redis-sentinel")
+	master := start(t)
+	host, port, _ := net.SplitHostPort(master.addr)
+	replica := start(t, "--replicaof", host, port, "--repl-diskless-sync-delay", "0")
+	eventually(t, 10*time.Second, func() bool { return strings.Contains(replica.cli("info", "replication"), "master_link_status:up") },
+		func() string { return replica.cli("info", "replication") })
+	sentinel := &server{t: t, dir: t.TempDir()}
+	sentinelPort := freePort(t)
+	sentinel.addr = fmt.Sprintf("127.0.0.1:%d", sentinelPort)
+	conf := fmt.Sprintf("port %d\nbind 127.0.0.1\nsentinel monitor mine %s %s 1\nsentinel down-after-milliseconds mine 300\nsentinel failover-timeout mine 1000\nlogfile %s/log\n", sentinelPort, host, port, sentinel.dir)
+	if err := os.WriteFile(sentinel.dir+"/sentinel.conf", []byte(conf), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	sentinel.cmd = exec.Command("redis-sentinel", sentinel.dir+"/sentinel.conf")
+	if err := sentinel.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(sentinel.kill)
+	sentinel.waitFor(sentinel.addr)
+	eventually(t, 30*time.Second, func() bool { return strings.Contains(sentinel.cli("info", "sentinel"), "slaves=1") }, func() string { return sentinel.cli("info", "sentinel") })
+
+	o := Options{Addresses: []string{sentinel.addr}, SentinelMaster: "mine"}
+	sharesTen(t, o, "g")
+	c := join(t, o)
+	l := c.limiter(compile(t, limits.Limit{Kind: limits.Quota, N: 20, Calendar: limits.Day}), "g", "over")
+	admitted := 0
+	for range 12 {
+		if c.take(l, 1).Allowed {
+			admitted++
+		}
+	}
+	master.kill()
+	eventually(t, 20*time.Second, func() bool {
+		if c.take(l, 1).Allowed {
+			admitted++
+		}
+		return strings.Contains(replica.cli("role"), "master") && c.Stats().Up
+	}, func() string { b, _ := os.ReadFile(sentinel.dir + "/log"); return string(b) })
+	for range 40 {
+		if c.take(l, 1).Allowed {
+			admitted++
+		}
+	}
+	if admitted != 20 {
+		t.Errorf("%d admitted of a quota of 20, over a failover", admitted)
+	}
+}
+
+// TestRedisCluster shares limits on three masters, takes requests together
+// whose limits lie in different slots, and goes on with the others when one dies.
+func TestRedisCluster(t *testing.T) {
+	need(t, "redis-cli")
+	var nodes []*server
+	create := []string{"--cluster", "create", "--cluster-yes"}
+	for range 3 {
+		n := start(t, "--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-require-full-coverage", "no")
+		nodes = append(nodes, n)
+		create = append(create, n.addr)
+	}
+	if out, err := exec.Command("redis-cli", create...).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	eventually(t, 20*time.Second, func() bool {
+		for _, n := range nodes {
+			if !strings.Contains(n.cli("cluster", "info"), "cluster_state:ok") {
+				return false
+			}
+		}
+		return true
+	}, func() string { return nodes[0].cli("cluster", "info") })
+	o := Options{Addresses: []string{nodes[0].addr, nodes[1].addr}, OnError: limits.OnErrorDeny}
+	for i := range 6 {
+		sharesTen(t, o, itoa(i))
+	}
+
+	o.Mode = Strict
+	c := join(t, o)
+	wide := compile(t, limits.Limit{Kind: limits.Quota, N: 10, Calendar: limits.Day})
+	tight := compile(t, limits.Limit{Kind: limits.Quota, N: 3, Calendar: limits.Day})
+	claims := []limits.Claim{{N: 1}, {N: 1}, {N: 1}}
+	for i, spec := range []*limits.Spec{wide, tight, wide} {
+		claims[i].Limiter = c.limiter(spec, "apart"+itoa(i), "k")
+	}
+	admitted := 0
+	for range 8 {
+		if refused, err := c.TakeAll(t.Context(), nil, c.now(), claims); err != nil || refused >= 0 && refused != 1 {
+			t.Fatalf("refused by %d, %v: %+v", refused, err, claims)
+		} else if refused < 0 {
+			admitted++
+		}
+	}
+	left := []limits.Claim{{Limiter: claims[0].Limiter}, {Limiter: claims[2].Limiter}}
+	c.PeekAll(t.Context(), c.now(), left)
+	if admitted != 3 || left[0].Decision.Remaining != 7 || left[1].Decision.Remaining != 7 {
+		t.Errorf("%d admitted, %+v left: want three, and what was refused given back", admitted, left)
+	}
+
+	nodes[2].kill()
+	undecided, decided := 0, 0
+	for range 2 { // the first time finds out
+		undecided, decided = 0, 0
+		for i := range 30 {
+			if d := c.take(c.limiter(wide, "node"+itoa(i), "k"), 1); d.Undecided {
+				undecided++
+			} else if d.Allowed {
+				decided++
+			}
+		}
+	}
+	if undecided < 3 || decided < 10 {
+		t.Errorf("with one of three masters gone %d limits are decided and %d not, want about 20 and 10", decided, undecided)
+	}
+}
