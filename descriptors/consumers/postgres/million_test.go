@@ -24,6 +24,7 @@ func TestMillion(t *testing.T) {
 		INSERT INTO tollgate_consumers (id, limits, labels) SELECT 'consumer-' || i, (i % 1000 + 1) || '/s', '{"team": "t"}' FROM generate_series(1, 1000000) i;
 		INSERT INTO tollgate_tokens (consumer, id, sha256) SELECT 'consumer-' || i, 'prod', sha256(convert_to('secret-' || i, 'UTF8')) FROM generate_series(1, 1000000) i;
 		ANALYZE`)
+	t.Log("a million rows are there")
 	var m runtime.MemStats
 	start := time.Now()
 	r := sqltest.Run(t, postgres.Open, server.DSN(database), sqlstore.Options{Poll: time.Hour, FullPass: time.Hour})

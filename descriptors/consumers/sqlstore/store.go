@@ -96,17 +96,41 @@ func (f follows) Rows(ctx context.Context, ids []string) (all []Row, err error) 
 	return all, nil
 }
 
+// page reads a range of both tables whose ends are known beforehand: what a
+// planner makes of a join with a limit is not to be relied on.
 func (s *Store) page(ctx context.Context, after string, n int) (rows []Row, next string, err error) {
-	rows, err = s.collect(ctx, s.db, "SELECT "+s.d.columns()+
-		" FROM (SELECT * FROM tollgate_consumers WHERE id > ? ORDER BY id LIMIT ?) c LEFT JOIN tollgate_tokens t ON t.consumer = c.id ORDER BY c.id, t.id", after, n+1)
+	next, err = s.pageEnd(ctx, after, n)
 	if err != nil {
 		return nil, "", s.d.explain("read consumers", err)
 	}
-	if len(rows) > n {
-		rows = rows[:n]
-		next = rows[n-1].Consumer.ID
+	tokens, where, args := "t.consumer > ?", "c.id > ?", []any{after, after}
+	if next != "" {
+		tokens, where, args = "t.consumer > ? AND t.consumer <= ?", "c.id > ? AND c.id <= ?", []any{after, next, after, next}
 	}
-	return rows, next, nil
+	rows, err = s.collect(ctx, s.db, "SELECT "+s.d.columns()+
+		" FROM tollgate_consumers c LEFT JOIN tollgate_tokens t ON t.consumer = c.id AND "+tokens+" WHERE "+where+" ORDER BY c.id, t.id", args...)
+	return rows, next, s.d.explain("read consumers", err)
+}
+
+// pageEnd returns the id of the last consumer of a page, "" where no page follows.
+func (s *Store) pageEnd(ctx context.Context, after string, n int) (string, error) {
+	rows, err := s.db.QueryContext(ctx, s.d.query("SELECT id FROM tollgate_consumers WHERE id > ? ORDER BY id LIMIT 2 OFFSET ?"), after, n-1)
+	if err != nil {
+		return "", err
+	}
+	defer rows.Close()
+	var ids []string
+	for rows.Next() {
+		var id string
+		if err := rows.Scan(&id); err != nil {
+			return "", err
+		}
+		ids = append(ids, id)
+	}
+	if len(ids) < 2 {
+		return "", rows.Err()
+	}
+	return ids[0], rows.Err()
 }
 
 // rows reads consumers by their ids. They are filled up with the last one to a
