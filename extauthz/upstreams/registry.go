@@ -61,6 +61,7 @@ func (r *Registry) Configure(configs []*Config) {
 			if s, ok := r.options.Saved[c.ID]; ok {
 				u.restore(now, s)
 			}
+			u.keep(now, false) // before the first request, so that a kill is known to be one
 		} else if u.Config() != c {
 			u.configure(c, now)
 		}

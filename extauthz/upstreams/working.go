@@ -29,10 +29,14 @@ func (l *Limit) working(share float64) limits.Limit {
 		w.N = int64(math.Floor(float64(w.N)*(1-l.Margin) + rounding))
 	case limits.Rate, limits.Pace, limits.SmoothBursty, limits.SmoothWarmingUp:
 		part := (1 - l.Margin) * share
-		w.Period = stretch(w.Period, 1/part)
-		if w.Burst > 1 {
-			w.Burst = max(1, int64(float64(w.Burst)*part+rounding))
+		if w.Kind == limits.Rate {
+			burst := float64(w.Burst)
+			if w.Burst == 0 { // a second's worth, as limits has it
+				burst = float64(w.N) / w.Period.Seconds()
+			}
+			w.Burst = max(1, int64(burst*part+rounding))
 		}
+		w.Period = stretch(w.Period, 1/part)
 	default:
 		w.N, w.Period = l.counted(share)
 	}
