@@ -38,8 +38,8 @@ type decision struct {
 	statuses []descriptorStatus
 	headers  []extauthz.ReplyHeader
 	body     []byte
-	text     []byte // memory of headers
-	reply    extauthz.Reply
+	text     []byte          // memory of headers
+	reply    *extauthz.Reply // a pointer, since clear copies
 }
 
 // origin is where a claim comes from.

@@ -47,7 +47,7 @@ func New(o Options, p Policy) *Server {
 	if s.o.Random == nil {
 		s.o.Random = rand.Float64
 	}
-	s.pool.New = func() any { return new(decision) }
+	s.pool.New = func() any { return &decision{reply: new(extauthz.Reply)} }
 	s.SetPolicy(p)
 	return s
 }
