@@ -101,6 +101,14 @@ stress: ## 10^8 decisions by 8 goroutines, their history checked: not one too ma
 plots: ## Draw what each kind of limit admits: limits/testdata/curves/*.svg
 	go test -count=1 -run Curves ./limits -plots
 
+.PHONY: deploy-test
+deploy-test: ## Lint, render and decode what is for Kubernetes, with Helm's and Kubernetes' own code
+	cd deploy/test && go vet ./... && go test -count=1 ./...
+
+.PHONY: kubernetes
+kubernetes: ## Render deploy/kubernetes/tollgate.yaml from the Helm chart
+	cd deploy/test && go test -count=1 -run PlainManifests . -update
+
 .PHONY: keeper
 keeper: ## A disaster recovery against an API that throttles, without Tollgate and with it (ARGS='-window 10s')
 	examples/keeper/run.sh $(ARGS)
