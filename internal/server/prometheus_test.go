@@ -23,8 +23,10 @@ import (
 
 const deploy = "../../deploy"
 
-// throttling is a configuration with an upstream, so that its series are there.
-const throttling = base + `upstreams: [{id: keeper, match: {host: "*.keepersecurity.com"}, limits: [{window: 200/10s, max_wait: 30s}]}]
+// throttling is a configuration with an upstream, and with a cluster whose store
+// is away, so that their series are there.
+const throttling = base + `cluster: {redis: {addresses: ["127.0.0.1:1"]}, on_error: local}
+upstreams: [{id: keeper, match: {host: "*.keepersecurity.com"}, limits: [{window: 200/10s, max_wait: 30s}]}]
 `
 
 // promtool runs Prometheus' own checker; it must find nothing to complain about.
