@@ -66,7 +66,7 @@ func (s *Server) observe(ctx context.Context, now limits.Time, w *work, err erro
 	}
 	d, e := &w.verdict, &w.event
 	*e = Event{
-		API: "ext_authz", Outcome: d.Outcome, Domain: s.lasting(d.Domain), Rule: d.Rule,
+		API: "ext_authz", Outcome: d.Outcome, Domain: s.lasting(d.Domain), Rule: d.Rule, Upstream: d.Upstream,
 		Consumer: d.Consumer, Token: d.Token, Limit: d.Limit, Decision: d.Decision,
 		Took: s.clock.Now().Sub(now) - d.Wait, Wait: d.Wait,
 	}

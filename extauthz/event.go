@@ -25,6 +25,7 @@ type Event struct {
 	Outcome  Outcome
 	Domain   string
 	Rule     string // the deciding rule's label, or empty
+	Upstream string // where the request leads out to, or empty
 	Consumer string
 	Token    string
 	Limit    *limits.Spec // the limit that decided, or nil

@@ -114,6 +114,9 @@ func TestPauseSurvivesKill(t *testing.T) {
 	if u.State != "frozen" || u.Until == nil || time.Until(*u.Until) < 3590*time.Second || u.Violations != 1 || u.Reason != "429" || u.Budget[0].Used != 3 || u.Limit != 3 {
 		t.Errorf("upstream %+v, want frozen for an hour", u)
 	}
+	if log := r.log.String(); !strings.Contains(log, `"upstream":"keeper","rate"`) {
+		t.Errorf("the log does not name the upstream that refused: %s", log)
+	}
 	metrics := r.text(t, "/metrics")
 	for _, want := range []string{
 		`tollgate_upstream_state{state="frozen",upstream="keeper"} 1`,

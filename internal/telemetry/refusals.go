@@ -28,8 +28,8 @@ type refusals struct {
 // burst is what consecutive refusals have in common. Tokens that nobody issued
 // have no consumer and so share one.
 type burst struct {
-	api, consumer, token, limit, rule string
-	outcome                           extauthz.Outcome
+	api, consumer, token, limit, rule, upstream string
+	outcome                                     extauthz.Outcome
 }
 
 func newRefusals(log *slog.Logger) *refusals {
@@ -46,7 +46,7 @@ func (r *refusals) add(e *extauthz.Event) {
 	if !refused(e.Outcome) || !r.log.Enabled(context.Background(), slog.LevelInfo) {
 		return
 	}
-	b := burst{e.API, e.Consumer, e.Token, limitName(e), e.Rule, e.Outcome}
+	b := burst{e.API, e.Consumer, e.Token, limitName(e), e.Rule, e.Upstream, e.Outcome}
 	if !r.first(b) {
 		return
 	}
@@ -113,6 +113,9 @@ func (b burst) attrs() []slog.Attr {
 		slog.String("consumer", b.consumer), slog.String("token", b.token), slog.String("limit", b.limit))
 	if b.rule != "" {
 		attrs = append(attrs, slog.String("rule", b.rule))
+	}
+	if b.upstream != "" {
+		attrs = append(attrs, slog.String("upstream", b.upstream))
 	}
 	return attrs
 }
