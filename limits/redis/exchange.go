@@ -104,7 +104,7 @@ func (l *limit) settle(now limits.Time, a answer) {
 		c.blame(l, now, err)
 	}
 	c.mu.Lock()
-	if err == nil && !l.holds() {
+	if err == nil && !l.owes() {
 		delete(c.active, l)
 	} else {
 		c.active[l] = struct{}{}
@@ -118,11 +118,12 @@ func (l *limit) settle(now limits.Time, a answer) {
 	}
 }
 
-// holds reports whether l has something in hand or to report.
-func (l *limit) holds() bool {
+// owes reports whether Redis does not know yet how things stand with l.
+func (l *limit) owes() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.granted-l.returned-l.used > 0 || l.passed.Load() > 0 || l.local.Load() != nil
+	left := l.lease.Left()
+	return left > 0 || l.granted-l.returned-left != l.acked || l.passed.Load() > 0 || l.local.Load() != nil
 }
 
 // accept reads the answer of the lease script; mu is held.
@@ -153,6 +154,9 @@ func (l *limit) accept(now limits.Time, v []rueidis.RedisMessage) error {
 		return fmt.Errorf("%w: granted %d, rest %d", errAnswer, granted, rest)
 	}
 	c := l.cluster
+	if l.leaving {
+		l.session, granted, l.granted, l.used, l.returned, n[7] = c.session.Add(1), 0, 0, 0, 0, 0
+	}
 	c.learnClock(at)
 	l.known, l.rest = note, rest
 	l.lease.Learn(st)
@@ -180,6 +184,7 @@ func (l *limit) accept(now limits.Time, v []rueidis.RedisMessage) error {
 	}
 	l.dryTill.Store(0)
 	if free == 0 && wait > 0 {
+		l.drySpec.Store(l.spec)
 		l.dryFrom.Store(int64(now))
 		l.dryFor.Store(max(1, l.needed))
 		l.dryTill.Store(int64(now.Add(max(time.Duration(wait), gap))))
@@ -231,7 +236,13 @@ func (c *Cluster) renew(now limits.Time) {
 	}
 	c.mu.Unlock()
 	for _, l := range due {
-		l.ask(now)
+		if l.owes() {
+			l.ask(now)
+			continue
+		}
+		c.mu.Lock()
+		delete(c.active, l)
+		c.mu.Unlock()
 	}
 }
 

@@ -18,10 +18,12 @@ type limit struct {
 	need    atomic.Int64 // what the largest request wants that is not in hand
 	dryFrom atomic.Int64 // from then until dryTill there is no use in asking
 	dryTill atomic.Int64
-	dryFor  atomic.Int64 // for so many, or more
-	askedAt atomic.Int64 // when Redis was last asked
-	gap     atomic.Int64 // how long not to ask again for more, in nanoseconds
-	freed   atomic.Int64 // from then until freeTill nothing is limited: the grace
+	dryFor  atomic.Int64                // for so many, or more
+	drySpec atomic.Pointer[limits.Spec] // under which limit
+	resets  atomic.Int64                // of the limiter, that Redis knows of
+	askedAt atomic.Int64                // when Redis was last asked
+	gap     atomic.Int64                // how long not to ask again for more, in nanoseconds
+	freed   atomic.Int64                // from then until freeTill nothing is limited: the grace
 	freeTil atomic.Int64
 	capped  atomic.Int64 // more than 1: so many, less 1, go free in the grace and no more
 	passed  atomic.Int64 // let pass in the grace, not yet reported
@@ -48,7 +50,7 @@ type limit struct {
 	counted   limits.Usage
 	rate      float64 // decisions a second
 	use       float64 // requests used a second
-	resets    int64
+	leaving   bool    // the exchange under way is the last under its limit
 	busy      bool
 	again     bool
 	next      chan struct{} // closed when an exchange that has not begun yet is over
@@ -104,7 +106,7 @@ func (l *limit) Short(now limits.Time, ahead, n int64, take bool) limits.Decisio
 			}
 		}
 		return limits.Decision{Allowed: true, Remaining: limits.MaxN, Reset: time.Duration(l.freeTil.Load()) - time.Duration(now)}
-	case n <= l.dryFor.Load() && within(now, l.dryFrom.Load(), l.dryTill.Load()):
+	case n <= l.dryFor.Load() && l.drySpec.Load() == s && l.resets.Load() == l.lease.Resets() && within(now, l.dryFrom.Load(), l.dryTill.Load()):
 		wait := time.Duration(l.dryTill.Load()-int64(now)) + spacing(s, ahead)
 		return limits.Decision{Wait: wait, Reset: max(wait, 0)}
 	}
@@ -179,7 +181,8 @@ func (l *limit) own(now limits.Time, s *limits.Spec) *limits.Limiter {
 
 // Low implements [limits.Lender].
 func (l *limit) Low(now limits.Time) {
-	if !l.queued.Load() && !within(now, l.askedAt.Load(), l.askedAt.Load()+l.gap.Load()) {
+	news := l.resets.Load() != l.lease.Resets() || l.lease.Closed()
+	if news || !l.queued.Load() && !within(now, l.askedAt.Load(), l.askedAt.Load()+l.gap.Load()) {
 		l.ask(now)
 	}
 }
@@ -222,13 +225,21 @@ func (l *limit) enqueue() {
 // called with mu held.
 func (l *limit) report(now limits.Time, clock string, offset time.Duration) []string {
 	c := l.cluster
-	l.follow(l.lease.Limiter().Spec())
+	// What was used under a limit that has been changed is reported under that
+	// one first, so that it counts in proportion.
+	leaves := l.granted > 0 && specText(l.lease.Limiter().Spec()) != l.specText
+	if leaves {
+		l.again = true
+	} else {
+		l.follow(l.lease.Limiter().Spec())
+	}
 	if l.granted > 0 && (now >= l.good || l.since.Sub(now) > clockSet) {
 		// Redis may take it for used already: what was used is not reported again.
 		l.lease.Withdraw(limits.MaxN)
 		l.session, l.granted, l.used, l.acked, l.returned = c.session.Add(1), 0, 0, 0, 0
 	}
 	left := l.lease.Left()
+	l.leaving = leaves
 	used := l.granted - l.returned - left
 	fresh := used - l.used
 	l.measure(now, fresh)
@@ -236,6 +247,9 @@ func (l *limit) report(now limits.Time, clock string, offset time.Duration) []st
 	need := l.need.Swap(0)
 	back := int64(0)
 	switch {
+	case leaves:
+		l.need.Store(need)
+		back, chunk, need = l.lease.Withdraw(left), 0, 0
 	case l.closing.Load() || l.lease.Closed() || fresh == 0 && need == 0:
 		back, chunk, need = l.lease.Withdraw(left), 0, 0
 	case left > 2*chunk+need:
@@ -250,9 +264,10 @@ func (l *limit) report(now limits.Time, clock string, offset time.Duration) []st
 		age = now.Sub(at)
 	}
 	reset := "0"
-	if n := l.lease.Resets(); n != l.resets {
-		l.resets, reset = n, "1"
+	if n := l.lease.Resets(); n != l.resets.Load() {
+		l.resets.Store(n)
 		l.dryTill.Store(0)
+		reset = "1"
 	}
 	beside := int64(0)
 	if l.reporting = l.local.Load(); l.reporting != nil {

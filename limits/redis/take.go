@@ -362,6 +362,7 @@ func (l *limit) heard(text string, d limits.Decision, now limits.Time) error {
 	l.rest = d.Remaining
 	l.lease.Forecast(d.Remaining, now.Add(d.Reset), 0)
 	if !d.Allowed && d.Wait != limits.Never {
+		l.drySpec.Store(l.spec)
 		l.dryFrom.Store(int64(now))
 		l.dryFor.Store(1)
 		l.dryTill.Store(int64(now.Add(d.Wait)))
