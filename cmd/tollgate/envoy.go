@@ -18,6 +18,7 @@ func newEnvoy() *cobra.Command {
 	var format, path string
 	var tls envoyconfig.TLS
 	var aliases []string
+	var target string
 	cmd := &cobra.Command{
 		Use:   "envoy MODE",
 		Short: "Print Envoy configuration that asks Tollgate",
@@ -26,9 +27,13 @@ func newEnvoy() *cobra.Command {
   two-phase  ext_authz authenticates, then the ratelimit filter asks for limits
   ratelimit  the rate limit service alone
   egress     calls to upstreams that throttle: to whatever host they name, over
-             TLS, held or refused by the upstreams of --config`,
+             TLS, held or refused by the upstreams of --config
+
+For Kubernetes, --format istio and --format gateway (Envoy Gateway) print objects
+to apply. --target says for whom, and --tollgate names the service.`,
 		Example: `  tollgate envoy fused --upstream 127.0.0.1:8000 > envoy.yaml && envoy -c envoy.yaml
   tollgate envoy two-phase --format filters --config tollgate.yaml
+  tollgate envoy fused --format istio --target sidecar/billing --namespace shop | kubectl apply -f -
   tollgate envoy egress --config tollgate.yaml --alias vault.internal=vault.example.com --listen-cert vault.pem --listen-key vault.key`,
 		Args:      cobra.ExactArgs(1),
 		ValidArgs: words(envoyconfig.Modes()),
@@ -40,6 +45,10 @@ func newEnvoy() *cobra.Command {
 			for _, alias := range aliases {
 				name, host, _ := strings.Cut(alias, "=")
 				o.Egress.Aliases = append(o.Egress.Aliases, envoyconfig.Alias{Name: name, Host: host})
+			}
+			if target != "" {
+				kind, name, _ := strings.Cut(target, "/")
+				o.Kubernetes.Target, o.Kubernetes.Name = envoyconfig.Target(kind), name
 			}
 			if path != "" {
 				if err := fit(&o, path); err != nil {
@@ -67,6 +76,9 @@ func newEnvoy() *cobra.Command {
 	f.StringVar(&tls.ServerName, "tls-name", "", "the `name` or spiffe:// identity in Tollgate's certificate")
 	f.StringVar(&tls.Cert, "tls-cert", "", "the `file` with Envoy's own certificate, for mTLS")
 	f.StringVar(&tls.Key, "tls-key", "", "the `file` with its key")
+	f.StringVar(&target, "target", "", "istio, gateway: whose requests, `KIND/NAME`, KIND one of "+strings.Join(words(envoyconfig.Targets()), ", ")+" (default gateway)")
+	f.StringVar(&o.Kubernetes.Namespace, "namespace", "", "istio, gateway: the target's `namespace` (default istio-system for Istio's gateway, else default)")
+	f.StringVar((*string)(&o.Kubernetes.Via), "via", "", "istio: "+strings.Join(words(envoyconfig.Vias()), " or ")+": Istio's own extension provider, or an EnvoyFilter alone (default provider)")
 	f.StringVar((*string)(&o.Egress.Learn), "learn", "", "egress: how Tollgate learns what upstreams answer, "+strings.Join(words(envoyconfig.Learnings()), " or ")+" (default ext_proc)")
 	f.StringArrayVar(&aliases, "alias", nil, "egress: a further `NAME=HOST` that callers may use for an upstream's host, may be repeated")
 	f.StringVar(&o.Egress.CA, "upstream-ca", "", "egress: the `file` with the authorities of upstreams' certificates (default /etc/ssl/certs/ca-certificates.crt)")
@@ -88,6 +100,9 @@ func fit(o *envoyconfig.Options, path string) error {
 		o.Egress.Upstreams = append(o.Egress.Upstreams, throttling(u))
 	}
 	o.Domain, o.Credentials, o.KeepCredentials = policy.Domain, policy.Credentials, !policy.Strip
+	if o.InCluster() {
+		return nil // what the file listens on is a pod's
+	}
 	if listen.TLS != nil && o.TLS == nil {
 		return usagef("%s: the gRPC port uses TLS: say with --tls-ca and --tls-name how Envoy checks it", path)
 	}

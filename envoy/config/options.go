@@ -34,10 +34,14 @@ type Format string
 const (
 	Bootstrap Format = "bootstrap" // a file that Envoy starts with
 	Filters   Format = "filters"   // the parts to put into a configuration of one's own
+
+	// Objects of Kubernetes.
+	Istio        Format = "istio"   // for Istio's gateways, sidecars and waypoints
+	EnvoyGateway Format = "gateway" // for Envoy Gateway
 )
 
 // Formats returns every format.
-func Formats() []Format { return []Format{Bootstrap, Filters} }
+func Formats() []Format { return []Format{Bootstrap, Filters, Istio, EnvoyGateway} }
 
 // Options say what to print. Only Mode has no default.
 type Options struct {
@@ -46,7 +50,7 @@ type Options struct {
 	Listen   string   // where Envoy listens; empty means 127.0.0.1:10000
 	Admin    string   // Envoy's admin interface; empty means 127.0.0.1:9901
 	Upstream string   // HOST:PORT of the API; empty means 127.0.0.1:8000, and for mode egress any
-	Tollgate []string // HOST:PORT or unix:PATH of every instance; empty means 127.0.0.1:8081
+	Tollgate []string // HOST:PORT or unix:PATH of every instance; empty means 127.0.0.1:8081, in Kubernetes the service tollgate of the namespace tollgate
 
 	// Timeout is how long Envoy waits for a decision. 0 means 250 ms above
 	// MaxWait.
@@ -65,6 +69,8 @@ type Options struct {
 	TLS *TLS // to Tollgate; nil means plaintext
 
 	Egress Egress // of mode egress
+
+	Kubernetes Kubernetes // of the formats Istio and EnvoyGateway
 }
 
 // TLS is how Envoy connects to Tollgate. The paths are on Envoy's machine.
@@ -88,6 +94,9 @@ func (o Options) withDefaults() (Options, error) {
 	setDefault(&o.Timeout, o.MaxWait+answerWithin)
 	if len(o.Tollgate) == 0 {
 		o.Tollgate = []string{"127.0.0.1:8081"}
+		if o.InCluster() {
+			o.Tollgate[0] = clusterTollgate
+		}
 	}
 	if o.Credentials == nil {
 		o.Credentials = []extauthz.Place{{Header: "authorization", Scheme: "Bearer"}, {Header: "x-api-key"}}
@@ -96,6 +105,7 @@ func (o Options) withDefaults() (Options, error) {
 		setDefault(&o.Upstream, "127.0.0.1:8000")
 	}
 	o.Egress = o.Egress.withDefaults()
+	o.Kubernetes = o.Kubernetes.withDefaults(o.Format)
 	return o, o.check()
 }
 
@@ -135,6 +145,9 @@ func (o Options) check() error {
 	}
 	if o.Mode == ToEgress {
 		errs = append(errs, o.Egress.check())
+	}
+	if o.InCluster() {
+		errs = append(errs, o.checkKubernetes())
 	}
 	if o.Timeout <= o.MaxWait {
 		errs = append(errs, fmt.Errorf("timeout %v: must be above %v, the longest max_wait, or Envoy gives up on requests that Tollgate holds", o.Timeout, o.MaxWait))

@@ -26,6 +26,7 @@ func Print(w io.Writer, o Options) error {
 	t := template.New("").Option("missingkey=error")
 	t.Funcs(template.FuncMap{
 		"part":     func(name string, indent int, data any) (string, error) { return part(t, name, indent, data) },
+		"item":     func(name string, indent int, data any) (string, error) { return item(t, name, indent, data) },
 		"quote":    strconv.Quote,
 		"duration": duration,
 		"address":  socketAddress,
@@ -55,6 +56,22 @@ func part(t *template.Template, name string, indent int, data any) (string, erro
 		}
 		out.WriteString(strings.Repeat(" ", indent))
 		out.WriteString(line)
+	}
+	return out.String(), nil
+}
+
+// item is part for a list's only item, without the list.
+func item(t *template.Template, name string, indent int, data any) (string, error) {
+	list, err := part(t, name, 0, data)
+	if err != nil {
+		return "", err
+	}
+	var out strings.Builder
+	for line := range strings.Lines(list) {
+		if !strings.HasPrefix(line, "#") {
+			line = line[len("- "):]
+		}
+		out.WriteString(strings.Repeat(" ", indent) + line)
 	}
 	return out.String(), nil
 }

@@ -31,7 +31,7 @@ func cases() map[string]config.Options {
 		if mode == config.ToEgress {
 			continue // egress_test.go
 		}
-		for _, format := range config.Formats() {
+		for _, format := range []config.Format{config.Bootstrap, config.Filters} { // the others: kubernetes_test.go
 			all[string(mode)+"-"+string(format)] = config.Options{Mode: mode, Format: format}
 		}
 		all[string(mode)+"-held"] = config.Options{Mode: mode, MaxWait: 30 * time.Second, Tollgate: []string{"unix:/run/tollgate.sock"}}
@@ -41,6 +41,7 @@ func cases() map[string]config.Options {
 				{Metadata: []string{"my.filter", "sub"}}}}
 	}
 	maps.Copy(all, egressCases())
+	maps.Copy(all, clusterCases())
 	return all
 }
 
@@ -75,8 +76,13 @@ func TestEnvoyAccepts(t *testing.T) {
 			t.Parallel()
 			for name, o := range cases() {
 				bootstrap := printed(t, o)
-				if o.Format == config.Filters {
+				switch o.Format {
+				case config.Filters:
 					bootstrap = intoOwn(t, bootstrap)
+				case config.Istio:
+					bootstrap = patched(t, bootstrap)
+				case config.EnvoyGateway:
+					continue // holds nothing of Envoy's
 				}
 				bootstrap = []byte(here.Replace(string(bootstrap)))
 				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
