@@ -79,6 +79,25 @@
 // call goes what this instance last heard of the limiter; when that is newer than
 // what Redis has, of the two states the one that admits less counts.
 //
+// # What it costs, and gives
+//
+// A simulation of 100 instances and a million keys of 10/s each, with half of
+// 200000 decisions a second about ten of them, has 0 requests admitted beyond a
+// limit, and 100 % of what the limits allow admitted; it makes 0.87 calls per
+// decision, for most keys are asked for once or twice (TestSimulation). Three
+// instances at 2000/s, 90 % of the traffic on one, make one call per 200
+// decisions and use 99.6 % (TestLeasedStaysWithinTheLimit). On two busy cores a
+// decision takes 93 ns alone, 93 ns leased, 97 µs strict; leased allocates nothing
+// (go test ./limits/redis -bench Take).
+//
+// # What it is not
+//
+// A failover loses what Redis had not replicated; the instances remind it of what
+// they know, which for limits in use is nearly all. A request whose limits lie in
+// different slots of a cluster may, for a moment, hold in one what another then
+// refuses. Leases make a limit of few requests as dear as strict does. Guava's
+// two kinds are not shared.
+//
 // # Who may do what
 //
 // A value that cannot be meant is an error of that one limit, which then decides

@@ -187,7 +187,7 @@ func (l *limit) accept(now limits.Time, v []rueidis.RedisMessage) error {
 		l.drySpec.Store(l.spec)
 		l.dryFrom.Store(int64(now))
 		l.dryFor.Store(max(1, l.needed))
-		l.dryTill.Store(int64(now.Add(max(time.Duration(wait), gap))))
+		l.dryTill.Store(int64(now.Add(l.dry(max(time.Duration(wait), gap), more))))
 	}
 	until := l.good
 	if more > 0 && more <= l.needed {
@@ -196,6 +196,19 @@ func (l *limit) accept(now limits.Time, v []rueidis.RedisMessage) error {
 	}
 	l.lease.Grant(l.spec, more, now, until)
 	return nil
+}
+
+// dry is how long not to ask for what is used up, given how long at least. A
+// bucket saves up what nobody asks for: those who came in vain, since others were
+// faster, may ask less often, as long as it cannot overflow.
+func (l *limit) dry(wait time.Duration, more int64) time.Duration {
+	if l.vain++; more > 0 || l.needed == 0 {
+		l.vain = 0
+	}
+	if l.spec.Interval() == 0 {
+		return wait
+	}
+	return max(wait, min(wait<<min(l.vain, 4), l.fill()/2))
 }
 
 // pause is how long after an exchange the next may be that brings more: so long

@@ -51,6 +51,7 @@ type limit struct {
 	rate      float64 // decisions a second
 	use       float64 // requests used a second
 	leaving   bool    // the exchange under way is the last under its limit
+	vain      int     // exchanges in a row that brought nothing
 	busy      bool
 	again     bool
 	next      chan struct{} // closed when an exchange that has not begun yet is over
