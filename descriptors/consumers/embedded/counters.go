@@ -16,6 +16,11 @@ const lasting = time.Minute
 // others have lapsed.
 const maxCounters = 500_000
 
+// countersAtOnce bounds the counters that are written in a second: each of them
+// may cost a page, and callers choose how many they use. Where more are in use
+// than that, a kill costs those that were not written yet more than a second.
+const countersAtOnce = 5000
+
 // overlap is how far back a look-up may lie whose decision is not in the last
 // round.
 const overlap = 100 * time.Millisecond

@@ -83,7 +83,7 @@ func Open(path string, o Options) (*DB, error) {
 	db := &DB{
 		bolt: b, path: path, options: o,
 		work: make(chan *change, maxBatch), stop: make(chan struct{}), stopped: make(chan struct{}),
-		states: stateKeeper{bucket: bucketStates}, counters: stateKeeper{bucket: bucketCounters, most: maxCounters},
+		states: stateKeeper{bucket: bucketStates}, counters: stateKeeper{bucket: bucketCounters, most: maxCounters, each: countersAtOnce},
 	}
 	if err := guard(path, db.prepare); err != nil {
 		return nil, errors.Join(err, b.Close())

@@ -16,6 +16,7 @@ import (
 type stateKeeper struct {
 	bucket []byte
 	most   int // states that are kept; 0 for any number
+	each   int // states that are written at once, unless it is the last time; 0 for any number
 
 	mu      sync.Mutex
 	news    func(now limits.Time, last bool) []consumers.SavedState // nil while nobody has any
@@ -85,23 +86,30 @@ func (k *stateKeeper) save(db *DB, last bool) error {
 		return nil
 	}
 	now := db.options.Clock.Now()
+	if k.unsaved == nil {
+		k.unsaved = map[consumers.StateKey]consumers.SavedState{}
+	}
 	for _, s := range k.news(now, last) {
-		if k.unsaved == nil {
-			k.unsaved = map[consumers.StateKey]consumers.SavedState{}
+		if _, waits := k.unsaved[s.Key]; waits || k.most == 0 || len(k.unsaved) < k.most {
+			k.unsaved[s.Key] = s
 		}
-		k.unsaved[s.Key] = s
 	}
 	if len(k.unsaved) == 0 {
 		return nil
 	}
 	kept := k.kept
+	var written []consumers.StateKey
 	err := guard(db.path, func() error {
 		return db.bolt.Update(func(tx *bbolt.Tx) error {
 			b := tx.Bucket(k.bucket)
-			for _, s := range k.unsaved {
+			for key, s := range k.unsaved {
+				if !last && k.each > 0 && len(written) == k.each {
+					break
+				}
 				if err := k.put(b, s); err != nil {
 					return err
 				}
+				written = append(written, key)
 			}
 			return k.sweep(b, now)
 		})
@@ -110,7 +118,13 @@ func (k *stateKeeper) save(db *DB, last bool) error {
 		k.kept = kept
 		return fmt.Errorf("write the %s to %s: %w", k.bucket, db.path, err)
 	}
-	k.unsaved = nil
+	if len(written) == len(k.unsaved) {
+		k.unsaved = nil // and the room of a busy time
+		return nil
+	}
+	for _, key := range written {
+		delete(k.unsaved, key)
+	}
 	return nil
 }
 
