@@ -109,6 +109,11 @@ deploy-test: ## Lint, render and decode what is for Kubernetes, with Helm's and 
 kubernetes: ## Render deploy/kubernetes/tollgate.yaml from the Helm chart
 	cd deploy/test && go test -count=1 -run PlainManifests . -update
 
+.PHONY: examples
+examples: build envoy ## Run the examples with a real Envoy; fails when an answer is another than it should be
+	@failed=; for try in examples/*/try.sh; do echo "== $$(dirname $$try)"; $$try || failed="$$failed $$try"; done; \
+	test -z "$$failed" || { echo "not so:$$failed"; exit 1; }
+
 .PHONY: keeper
 keeper: ## A disaster recovery against an API that throttles, without Tollgate and with it (ARGS='-window 10s')
 	examples/keeper/run.sh $(ARGS)
