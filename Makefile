@@ -9,7 +9,8 @@ H2SPEC_VERSION := v2.2.1+incompatible
 SERVICES := redis-server redis-sentinel postgresql mariadb-server prometheus chromium
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
-LDFLAGS := -s -w -X main.version=$(VERSION)
+REVISION := $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X main.version=$(VERSION) -X main.revision=$(REVISION)
 
 # The image that `make image` builds, and what it is given beside.
 IMAGE ?= ghcr.io/tollgate-dev/tollgate:devel
@@ -44,7 +45,12 @@ rootfs: ## Build what the image holds into DESTDIR (GOOS and GOARCH count)
 
 .PHONY: image
 image: ## Build the image IMAGE with docker (IMAGE_FLAGS='--platform linux/amd64,linux/arm64 --sbom=true --push')
-	docker buildx build $(IMAGE_FLAGS) --build-arg VERSION=$(VERSION) --file deploy/Dockerfile --tag $(IMAGE) .
+	docker buildx build $(IMAGE_FLAGS) --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) --file deploy/Dockerfile --tag $(IMAGE) .
+
+.PHONY: release
+release: ## Build dist/: reproducible programs for Linux and macOS, their SBOMs, checksums and notes
+	rm -rf dist
+	go run ./internal/release -version $(VERSION) -revision $(REVISION) -out dist
 
 .PHONY: run
 run: build envoy ## Build, fetch Envoy and run the demo on loopback
@@ -135,7 +141,7 @@ vulncheck: $(GOVULNCHECK) ## Known vulnerabilities (needs the Go vulnerability d
 
 .PHONY: clean
 clean: ## Remove what make built or fetched
-	rm -rf bin .tools
+	rm -rf bin dist .tools
 
 $(STATICCHECK):
 	GOBIN=$(TOOLS)/bin go install honnef.co/go/tools/cmd/staticcheck@$(STATICCHECK_VERSION)

@@ -19,8 +19,11 @@ import (
 	"github.com/tollgate-dev/tollgate/descriptors/yamlfile"
 )
 
-// version is set by the build.
-var version = "devel"
+// Set by the build; a revision that is not is what Go recorded.
+var (
+	version  = "devel"
+	revision = "unknown"
+)
 
 func main() {
 	os.Exit(run(context.Background(), arguments(os.Args), os.Stdout, os.Stderr))

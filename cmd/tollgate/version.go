@@ -26,9 +26,9 @@ func newVersion() *cobra.Command {
 
 // build says which build this is.
 func build() telemetry.Build {
-	b := telemetry.Build{Version: version, Revision: "unknown"}
+	b := telemetry.Build{Version: version, Revision: revision}
 	info, ok := debug.ReadBuildInfo()
-	if !ok {
+	if !ok || revision != "unknown" {
 		return b
 	}
 	for _, s := range info.Settings {
