@@ -117,6 +117,8 @@ func realEnvoy(t *testing.T, binary string) {
 
 	// A pause is being kept while Observe has not returned. Meanwhile the caller must not have the answer.
 	var answered atomic.Pointer[chan struct{}]
+	nobody := make(chan struct{})
+	answered.Store(&nobody)
 	var early atomic.Bool
 	clock := limits.NewClock()
 	registry := upstreams.New(upstreams.Options{Clock: clock, Keep: func(string, upstreams.Saved) error {

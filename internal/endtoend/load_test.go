@@ -231,7 +231,8 @@ func TestKilledInstanceLosesNothing(t *testing.T) {
 		g.put(t, consumers.Consumer{ID: "steady", Limits: unlimited()}, "prod")
 		g.serve(t, unixSocket(t), envoy.ServerOptions{})
 	}
-	e := wire(t, config.Options{Mode: config.Fused}, gates...)
+	// A second, so that a machine that is busy with other tests is not taken for a lost request.
+	e := wire(t, config.Options{Mode: config.Fused, Timeout: time.Second}, gates...)
 	a := ask(t, envoytest.HTTP1(t, e.Addr("http")), 8, 4*time.Millisecond, secretOf("steady", "prod"), mustReach(t))
 	envoytest.Eventually(t, func() error { return sent(a, 200) })
 	gates[0].server.Close()
