@@ -3,6 +3,7 @@ package test
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -10,6 +11,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	meshv1alpha1 "istio.io/api/mesh/v1alpha1"
+	networkingv1alpha3 "istio.io/api/networking/v1alpha3"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 )
@@ -32,6 +34,7 @@ func (o *istio) UnmarshalJSON(data []byte) error {
 	if err := yaml.UnmarshalStrict(data, &raw); err != nil {
 		return err
 	}
+	o.TypeMeta, o.ObjectMeta = metav1.TypeMeta{APIVersion: raw.APIVersion, Kind: raw.Kind}, raw.Metadata
 	return protojson.Unmarshal(raw.Spec, o.spec)
 }
 
@@ -82,6 +85,7 @@ func TestIstio(t *testing.T) {
 			if len(objects) < 2 {
 				t.Errorf("%d objects", len(objects))
 			}
+			matched(t, one[*istio](t, slices.DeleteFunc(slices.Clone(objects), func(o any) bool { return o.(*istio).Kind != "EnvoyFilter" })))
 			asks := strings.Contains(text, "kind: AuthorizationPolicy")
 			block := commented(text, "meshConfig:")
 			if asks != (block != "") {
@@ -108,6 +112,37 @@ func TestIstio(t *testing.T) {
 				t.Error("no timeout: Istio would wait 600 s")
 			}
 		})
+	}
+}
+
+// matched holds what patches match to rules of Istio's that no type has: those
+// of its custom resource definition and of its admission.
+func matched(t *testing.T, filter *istio) {
+	t.Helper()
+	for i, p := range filter.spec.(*networkingv1alpha3.EnvoyFilter).GetConfigPatches() {
+		m := p.GetMatch()
+		waypoint, listener := m.GetWaypoint(), m.GetListener()
+		if (m.GetContext() == networkingv1alpha3.EnvoyFilter_WAYPOINT) != (waypoint != nil) {
+			t.Errorf("patch %d: the context WAYPOINT and a match of waypoints go together", i)
+		}
+		sub := waypoint.GetFilter().GetSubFilter().GetName() + listener.GetFilterChain().GetFilter().GetSubFilter().GetName()
+		network := waypoint.GetFilter().GetName() + listener.GetFilterChain().GetFilter().GetName()
+		switch p.GetApplyTo() {
+		case networkingv1alpha3.EnvoyFilter_HTTP_FILTER:
+			if network == "" || sub == "" {
+				t.Errorf("patch %d: a filter within the connection manager needs its name", i)
+			}
+		case networkingv1alpha3.EnvoyFilter_NETWORK_FILTER:
+			if network == "" || sub != "" {
+				t.Errorf("patch %d: matches no network filter", i)
+			}
+		case networkingv1alpha3.EnvoyFilter_ROUTE_CONFIGURATION:
+			if network != "" || listener != nil {
+				t.Errorf("patch %d: routes are not matched by filters", i)
+			}
+		default:
+			t.Errorf("patch %d: %v is not known to this test", i, p.GetApplyTo())
+		}
 	}
 }
 
