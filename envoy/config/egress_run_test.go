@@ -91,14 +91,14 @@ func (a *api) answer(code int) []*http.Request {
 	return got
 }
 
-func egress(t *testing.T, binary string, o config.Options) (*asked, *envoytest.Envoy) {
+// serveAuthorization serves until the test's end, and returns where.
+func serveAuthorization(t *testing.T, gate *asked) string {
 	t.Helper()
-	gate := &asked{}
 	s, err := envoy.NewServer(envoy.ServerOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	authv3.RegisterAuthorizationServer(s, gate) // and no external processing: answers pass all the same
+	authv3.RegisterAuthorizationServer(s, gate)
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -106,7 +106,14 @@ func egress(t *testing.T, binary string, o config.Options) (*asked, *envoytest.E
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(lis) }()
 	t.Cleanup(func() { s.Close(); <-done })
-	o.Mode, o.Listen, o.Admin, o.Timeout, o.Tollgate = config.ToEgress, "127.0.0.1:0", "127.0.0.1:0", 10*time.Second, []string{lis.Addr().String()}
+	return lis.Addr().String()
+}
+
+func egress(t *testing.T, binary string, o config.Options) (*asked, *envoytest.Envoy) {
+	t.Helper()
+	gate := &asked{}
+	addr := serveAuthorization(t, gate) // and no external processing: answers pass all the same
+	o.Mode, o.Listen, o.Admin, o.Timeout, o.Tollgate = config.ToEgress, "127.0.0.1:0", "127.0.0.1:0", 10*time.Second, []string{addr}
 	var b bytes.Buffer
 	if err := config.Print(&b, o); err != nil {
 		t.Fatal(err)

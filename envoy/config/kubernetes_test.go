@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"maps"
+	"net"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +13,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/tollgate-dev/tollgate/envoy/config"
+	"github.com/tollgate-dev/tollgate/envoy/envoytest"
 	"github.com/tollgate-dev/tollgate/extauthz"
 )
 
@@ -46,7 +49,7 @@ func patched(t *testing.T, printed []byte) []byte {
 	var filters []any
 	if strings.Contains(string(printed), "provider: {name: tollgate}") {
 		filters = append(filters, map[string]any{"name": "envoy.filters.http.ext_authz", "typed_config": map[string]any{
-			"grpc_service": map[string]any{"envoy_grpc": map[string]any{"cluster_name": "outbound|8081||tollgate.tollgate.svc.cluster.local"}, "timeout": "0.25s"}}})
+			"grpc_service": map[string]any{"envoy_grpc": map[string]any{"cluster_name": "outbound|8081||tollgate.tollgate.svc.cluster.local"}, "timeout": "10s"}}})
 	}
 	for doc := range strings.SplitSeq(string(printed), "\n---\n") {
 		var o struct {
@@ -141,4 +144,71 @@ func TestPrintRefusesInCluster(t *testing.T) {
 	if err := config.Print(&b, config.Options{Mode: config.Fused, Format: config.EnvoyGateway, Kubernetes: config.Kubernetes{Target: config.Waypoint}}); err == nil {
 		t.Error("Envoy Gateway has no waypoints, but one was printed for")
 	}
+}
+
+// TestIstioAsks runs what Istio makes of the patches: Tollgate is asked, with
+// what the route says, and what only it may say is gone.
+func TestIstioAsks(t *testing.T) {
+	binary := envoytest.Binary(t)
+	for name, o := range clusterCases() {
+		if o.Format != config.Istio || o.Mode == config.RateLimit || strings.HasPrefix(name, "istio-filter") {
+			continue
+		}
+		for _, via := range config.Vias() {
+			t.Run(name+" via "+string(via), func(t *testing.T) {
+				o := o
+				o.Kubernetes.Via, o.Timeout = via, o.MaxWait+10*time.Second // the machine may be busy
+				gate := &asked{}
+				addr := serveAuthorization(t, gate)
+				e := envoytest.Start(t, binary, inMesh(t, patched(t, printed(t, o)), addr))
+				resp := call(t, http.DefaultClient, "http", e.Addr("own"), "api.example", "X-Tollgate-Consumer", "root")
+				question := gate.take()
+				want := map[config.Mode]string{config.Fused: "both", config.TwoPhase: "authenticate"}[o.Mode]
+				if got := question.GetContextExtensions()["mode"]; resp.StatusCode != http.StatusOK || got != want {
+					t.Errorf("HTTP %d, and Tollgate was asked for %q, want %q", resp.StatusCode, got, want)
+				}
+				if _, there := question.GetRequest().GetHttp().GetHeaders()["x-tollgate-consumer"]; there {
+					t.Error("a client says who it is")
+				}
+			})
+		}
+	}
+}
+
+// inMesh gives a patched configuration what is Istio's: an administration
+// interface, a route, and the service's endpoints.
+func inMesh(t *testing.T, bootstrap []byte, addr string) []byte {
+	t.Helper()
+	var c map[string]any
+	if err := yaml.Unmarshal(bootstrap, &c); err != nil {
+		t.Fatal(err)
+	}
+	resources := c["static_resources"].(map[string]any)
+	cluster := resources["clusters"].([]any)[0].(map[string]any)
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var more map[string]any
+	if err := yaml.Unmarshal(fmt.Appendf(nil, `
+admin: {address: {socket_address: {address: 127.0.0.1, port_value: 0}}}
+hosts: [{name: all, domains: ["*"], routes: [{match: {prefix: /}, direct_response: {status: 200}}]}]
+load_assignment: {cluster_name: tollgate, endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: %s, port_value: %s}}}}]}]}
+options:
+  envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
+    "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
+    explicit_http_config: {http2_protocol_options: {}}
+`, host, port), &more); err != nil {
+		t.Fatal(err)
+	}
+	c["admin"], cluster["load_assignment"], cluster["typed_extension_protocol_options"] = more["admin"], more["load_assignment"], more["options"]
+	listener := resources["listeners"].([]any)[0].(map[string]any)
+	chain := listener["filter_chains"].([]any)[0].(map[string]any)
+	hcm := chain["filters"].([]any)[0].(map[string]any)["typed_config"].(map[string]any)
+	hcm["route_config"].(map[string]any)["virtual_hosts"] = more["hosts"]
+	out, err := yaml.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
 }
