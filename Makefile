@@ -42,6 +42,7 @@ rootfs: ## Build what the image holds into DESTDIR (GOOS and GOARCH count)
 	install -d $(DESTDIR)/etc/tollgate $(DESTDIR)/var/lib/tollgate
 	install -D -m 644 /etc/ssl/certs/ca-certificates.crt $(DESTDIR)/etc/ssl/certs/ca-certificates.crt
 	install -D -m 644 LICENSE $(DESTDIR)/usr/share/doc/tollgate/LICENSE
+	env -u GOOS -u GOARCH go run ./internal/release -version $(VERSION) -bill $(DESTDIR)/bin/tollgate >$(DESTDIR)/usr/share/doc/tollgate/sbom.cdx.json
 
 .PHONY: image
 image: ## Build the image IMAGE with docker (IMAGE_FLAGS='--platform linux/amd64,linux/arm64 --sbom=true --push')

@@ -37,6 +37,10 @@ func TestImage(t *testing.T) {
 	if needed := libraries(t, dir); len(needed) > 0 {
 		t.Errorf("the program needs %v: it must be static", needed)
 	}
+	if bill := read(t, filepath.Join(dir, "usr/share/doc/tollgate/sbom.cdx.json")); !strings.Contains(bill, `"pkg:golang/github.com/tollgate-dev/tollgate@v1.2.3"`) ||
+		!strings.Contains(bill, `"pkg:golang/google.golang.org/grpc@v`) {
+		t.Errorf("the bill of materials names neither the program nor what is in it:\n%s", bill)
+	}
 	if os.Getuid() != 0 {
 		t.Skip("SKIPPED: only root can change the root folder: run as root to see the image's entry points run")
 	}

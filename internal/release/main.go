@@ -36,10 +36,25 @@ func main() {
 	flag.StringVar(&r.Out, "out", "dist", "where to put everything")
 	flag.StringVar(&r.Version, "version", "devel", "what the programs call themselves")
 	flag.StringVar(&r.Revision, "revision", "unknown", "the commit that they are built from")
+	program := flag.String("bill", "", "build nothing: print the bill of this program")
 	flag.Parse()
-	if err := r.run(); err != nil {
+	run := r.run
+	if *program != "" {
+		run = func() error { return r.bill(*program) }
+	}
+	if err := run(); err != nil {
 		log.Fatal("release: ", err)
 	}
+}
+
+// bill prints the bill of a program that was built before.
+func (r release) bill(program string) error {
+	bill, err := sbom(program, r.Version)
+	if err != nil {
+		return err
+	}
+	_, err = os.Stdout.Write(bill)
+	return err
 }
 
 func (r release) run() error {
