@@ -6,6 +6,7 @@ import (
 	"iter"
 	"runtime/debug"
 	"slices"
+	"sync"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -46,20 +47,69 @@ func (db *DB) Consumers(r *consumers.Registry, plans map[string]consumers.Plan) 
 // back, so that loading does not need the whole file in memory.
 const releaseAfter = 50_000
 
+// readAhead is how many consumers are decoded at once while those before them
+// are built: half of the work of loading is one, and half is the other.
+const readAhead = 2000
+
+// decoded is one consumer of the file, or why it is none.
+type decoded struct {
+	consumer consumers.Consumer
+	err      error
+}
+
+// all yields every consumer, decoded by another goroutine.
 func (db *DB) all(tx *bbolt.Tx) iter.Seq2[consumers.Consumer, error] {
 	return func(yield func(consumers.Consumer, error) bool) {
-		cursor, cache := tx.Bucket(bucketConsumers).Cursor(), limitsCache{}
-		n := 0
-		for k, v := cursor.First(); k != nil; k, v = cursor.Next() {
-			c, err := decode(k, v, cache)
-			if n++; err == nil && n%releaseAfter == 0 {
-				err = db.release()
+		pages, stop := make(chan []decoded, 2), make(chan struct{})
+		var reading sync.WaitGroup
+		defer reading.Wait()
+		defer close(stop)
+		send := func(page []decoded) bool {
+			select {
+			case pages <- page:
+				return true
+			case <-stop:
+				return false
 			}
-			if !yield(c, err) {
-				return
+		}
+		reading.Go(func() {
+			defer close(pages)
+			if err := guard(db.path, func() error { return db.read(tx, send) }); err != nil {
+				send([]decoded{{err: err}})
+			}
+		})
+		for page := range pages {
+			for _, d := range page {
+				if !yield(d.consumer, d.err) {
+					return
+				}
 			}
 		}
 	}
+}
+
+// read decodes all consumers page by page, until send wants no more.
+func (db *DB) read(tx *bbolt.Tx, send func([]decoded) bool) error {
+	cursor, cache := tx.Bucket(bucketConsumers).Cursor(), limitsCache{}
+	var page []decoded
+	n := 0
+	for k, v := cursor.First(); k != nil; k, v = cursor.Next() {
+		c, err := decode(k, v, cache)
+		page = append(page, decoded{c, err})
+		if len(page) == readAhead {
+			if !send(page) {
+				return nil
+			}
+			page = make([]decoded, 0, readAhead)
+		}
+		if n++; n%releaseAfter == 0 {
+			if err := db.release(); err != nil {
+				return err
+			}
+		}
+	}
+	send(page)
+	return nil
 }
 
 func decode(k, v []byte, cache limitsCache) (consumers.Consumer, error) {
