@@ -57,8 +57,6 @@ release: ## Build dist/: reproducible programs for Linux and macOS, their SBOMs,
 run: build envoy ## Build, fetch Envoy and run the demo on loopback
 	bin/tollgate demo
 
-# First under the race detector, then without it: what guards allocations and
-# what takes long. Last and alone, what measures rates through a real Envoy.
 .PHONY: services
 services: ## Install what tests run beside Tollgate (Debian packages): Redis, PostgreSQL, MariaDB, Prometheus, Chromium
 	@missing=$$(for p in $(SERVICES); do dpkg -s $$p >/dev/null 2>&1 || echo $$p; done); test -z "$$missing" || { \
@@ -66,11 +64,14 @@ services: ## Install what tests run beside Tollgate (Debian packages): Redis, Po
 		$$sudo apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends $$missing >/dev/null \
 		|| echo "services: cannot install" $$missing": the tests that need them are skipped and say so"; }
 
+# First under the race detector, then without it: what guards allocations and
+# what takes long. Last and alone, what measures rates through a real Envoy.
 .PHONY: test
 test: lint envoy services schemathesis ## All checks and tests: what CI runs
 	go test -race -short -shuffle=on -count=1 -timeout 10m ./...
-	go test -shuffle=on -count=1 -timeout 10m $$(go list ./... | grep -v /endtoend)
-	go test -shuffle=on -count=1 -timeout 5m ./internal/endtoend
+	go test -shuffle=on -count=1 -timeout 10m $$(go list ./... | grep -v -e /endtoend -e /examples)
+	go test -p 1 -shuffle=on -count=1 -timeout 5m ./internal/endtoend ./examples/...
+	cd examples/keeper && go vet ./... && go test -count=1 -timeout 5m ./...
 	@$(MAKE) --no-print-directory vulncheck
 
 .PHONY: short
