@@ -77,11 +77,11 @@ func (l *Limit) engine(own func(Limit) (Algorithm, error)) (engine, error) {
 		if err != nil {
 			return nil, err
 		}
-		return newMachine(s), nil
+		return &tickets{*s}, nil
 	}
 	a, err := own(*l)
 	if err != nil {
 		return nil, fmt.Errorf("kind %q: %w", l.Kind, err)
 	}
-	return newMachine(a), nil
+	return &machine{a}, nil
 }

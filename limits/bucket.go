@@ -31,6 +31,7 @@ type bucket struct {
 type extra struct {
 	ring  []atomic.Uint64 // of a window
 	cells *cells          // of an algorithm
+	store *store          // of Guava's two
 	used  share           // of a limit of 0: what was used of the one before
 	lease *Lease          // of a limiter that decides by one
 }
@@ -43,16 +44,18 @@ type heir struct {
 	how    succession
 	spec   *Spec
 	now    Time
+	n      int64 // returned: how many
 	bucket atomic.Pointer[bucket]
 }
 
 type succession int
 
 const (
-	changed succession = iota // another limit, with what was used in proportion
-	emptied                   // as good as new
-	renewed                   // the engine's own reasons
-	closed                    // no more
+	changed  succession = iota // another limit, with what was used in proportion
+	emptied                    // as good as new
+	renewed                    // the engine's own reasons
+	returned                   // n were given back
+	closed                     // no more
 )
 
 // engine is one kind's mathematics, over the state in a bucket. plant and load
@@ -84,6 +87,7 @@ const (
 	done   step = iota // the bucket has answered
 	follow             // the bucket has an heir
 	renew              // the bucket must be renewed first
+	remake             // of a refund: the bucket must be replaced by one that has it
 )
 
 // seed is what a new bucket knows of the one before.
@@ -164,6 +168,8 @@ func (h *heir) make(old *bucket) *bucket {
 		b.pass(old, h.how)
 	case h.how == renewed:
 		h.spec.engine.renew(b, old, h.now)
+	case h.how == returned:
+		h.spec.engine.(*tickets).giveBack(b, old, h.now, h.n)
 	case h.how == emptied:
 		h.spec.engine.plant(b, h.now, seed{warmth: old.warmth()})
 	case h.spec.same(old.spec):

@@ -132,6 +132,10 @@ func (l *Limiter) refundTo(b *bucket, now Time, n int64) {
 		if s == done {
 			return
 		}
+		if s == remake && b.heir.CompareAndSwap(nil, &heir{how: returned, spec: b.spec, now: now, n: n}) {
+			l.succeed(b)
+			return
+		}
 		h := l.next(b, now, s)
 		if !h.spec.same(b.spec) && !h.spec.recounts(b.spec) {
 			n = shareOf(n, b.spec.capacity()).part(h.spec.capacity())

@@ -15,22 +15,10 @@ import (
 // the word again after they have read a cell. A claimed cell is nobody else's,
 // so there is nothing to wait for. When all are claimed, by goroutines that
 // have been stopped in the midst of it, the bucket is renewed with fresh ones.
-type machine struct {
-	algorithm Algorithm
-	decide    func(st State, now Time, n int64) (State, Decision) // takes n if it can, and answers
-}
+type machine struct{ algorithm Algorithm }
 
-func newMachine(a Algorithm) *machine {
-	m := &machine{algorithm: a}
-	m.decide = m.lookAndTake
-	if s, ok := a.(*smooth); ok {
-		m.decide = s.decide // in one go
-	}
-	return m
-}
-
-// lookAndTake is decide for any algorithm.
-func (m *machine) lookAndTake(st State, now Time, n int64) (State, Decision) {
+// decide takes n if it can, and answers.
+func (m *machine) decide(st State, now Time, n int64) (State, Decision) {
 	d := m.algorithm.Peek(st, now, n)
 	if !d.Allowed {
 		return st, d
@@ -125,7 +113,7 @@ func (d Decision) shift(now, t Time) Decision {
 
 func (m *machine) plant(b *bucket, now Time, s seed) {
 	used := s.used.float()
-	if _, refills := m.algorithm.(*smooth); s.raised && !refills {
+	if s.raised {
 		used = min(used, 1-1/float64(b.spec.limit.N))
 	}
 	st := m.algorithm.Start(Time(clamp(now)), used)
@@ -174,7 +162,7 @@ func (m *machine) peek(b *bucket, now Time, ahead, n int64) (Decision, step) {
 		}
 		d := m.algorithm.Peek(st, t, n)
 		if ahead > 0 {
-			d.Wait = m.after(st, t, ahead, n)
+			d.Wait = after(m.algorithm, st, t, ahead, n)
 			d.Allowed = d.Wait == 0
 		}
 		return d.shift(now, t), done
@@ -182,15 +170,15 @@ func (m *machine) peek(b *bucket, now Time, ahead, n int64) (Decision, step) {
 }
 
 // after returns when n can be taken once ahead others were, by taking them.
-func (m *machine) after(st State, now Time, ahead, n int64) time.Duration {
+func after(a Algorithm, st State, now Time, ahead, n int64) time.Duration {
 	const steps = 10_000 // then it is an estimate
 	t, all := now, ahead
 	for i := 0; ahead > 0; i++ {
-		d := m.algorithm.Peek(st, t, 1)
+		d := a.Peek(st, t, 1)
 		switch {
 		case d.Allowed && i < steps:
 			k := min(ahead, max(d.Remaining, 1))
-			st = m.algorithm.Take(st, t, k)
+			st = a.Take(st, t, k)
 			ahead -= k
 		case d.Wait == Never:
 			return Never
@@ -200,7 +188,7 @@ func (m *machine) after(st State, now Time, ahead, n int64) time.Duration {
 			return time.Duration(min(float64(t.Sub(now))*float64(all)/float64(all-ahead), float64(longest)))
 		}
 	}
-	d := m.algorithm.Peek(st, t, n)
+	d := a.Peek(st, t, n)
 	if d.Wait == Never {
 		return Never
 	}
@@ -222,11 +210,15 @@ func (m *machine) refund(b *bucket, now Time, n int64) step {
 	}
 }
 
-// used makes a share of a fraction, and lets no rounding make it larger.
 func (m *machine) used(b *bucket, now Time) share {
 	st, _ := m.read(b)
 	st, t, _ := m.steady(st, now)
-	used := min(max(m.algorithm.Used(st, t), 0), 1)
+	return fraction(m.algorithm.Used(st, t))
+}
+
+// fraction makes a share of used, and lets no rounding make it larger.
+func fraction(used float64) share {
+	used = min(max(used, 0), 1)
 	const one = 1 << 53
 	if used == 1 {
 		return share{one, one}

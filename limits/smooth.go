@@ -139,20 +139,20 @@ func (s *smooth) Peek(st State, now Time, n int64) Decision {
 }
 
 // decide is Peek and, if that admits, Take and a Peek at what is left.
-func (s *smooth) decide(st State, now Time, n int64) (State, Decision) {
-	at, k := micros(now), s.unpack(st)
+func (s *smooth) decide(k ticket, now Time, n int64) (ticket, Decision) {
+	at := micros(now)
 	d := Decision{Allowed: k.nextFree <= at}
 	if !d.Allowed {
 		d.Reset = s.reset(k, now)
 		d.Wait = Time(k.nextFree * int64(time.Microsecond)).Sub(now)
-		return st, d
+		return k, d
 	}
 	k = s.reserve(k, at, n)
 	d.Reset = s.reset(k, now)
 	if k.nextFree <= at {
 		d.Remaining = s.free(k, at)
 	}
-	return s.pack(k), d
+	return k, d
 }
 
 // free returns how many permits are admitted at once. What is stored costs a
