@@ -64,11 +64,6 @@ func (r *reader) read(n yamlfile.Node) {
 	r.beforePortal(given)
 }
 
-// notYet makes the use of a missing part a problem.
-func notYet(n yamlfile.Node, what string) {
-	n.Errorf("%s: not supported yet by this version: leave it out", what)
-}
-
 // path makes a path of the file relative to the file.
 func (r *reader) path(n yamlfile.Node) string {
 	s := n.String()

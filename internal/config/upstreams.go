@@ -140,9 +140,15 @@ func readUpstreamLimits(n yamlfile.Node) []upstreams.Limit {
 
 // part reads a part of a whole: 10% or 0.1.
 func part(n yamlfile.Node) float64 {
+	f, _ := readPart(n)
+	return f
+}
+
+// readPart is part, and reports whether there is one: what is none has been told.
+func readPart(n yamlfile.Node) (float64, bool) {
 	s, ok := n.Scalar()
 	if !ok {
-		return 0
+		return 0, false
 	}
 	number, percent := strings.CutSuffix(s, "%")
 	f, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
@@ -151,9 +157,9 @@ func part(n yamlfile.Node) float64 {
 	}
 	if err != nil || !(f >= 0 && f <= 1) { // nor NaN
 		n.Errorf("%q: want a part from 0%% to 100%%, such as 10%%", s)
-		return 0
+		return 0, false
 	}
-	return f
+	return f, true
 }
 
 func readPressure(n yamlfile.Node, u *upstreams.Config) {
@@ -242,8 +248,8 @@ func readBudget(n yamlfile.Node) *upstreams.Budget {
 		"alerts": func(n yamlfile.Node) {
 			b.Alerts = nil
 			for _, e := range n.List() {
-				alert := part(e)
-				if alert == 0 {
+				alert, ok := readPart(e)
+				if ok && alert == 0 {
 					e.Errorf("want more than 0%%")
 				}
 				b.Alerts = append(b.Alerts, alert)
