@@ -34,12 +34,13 @@ type answer struct {
 	removeQuery []string      // admitted: query parameters likewise
 	body        []byte        // of a refusal
 
-	text []byte // memory of the values and the body
+	shown []shown // the limits that headers tell of
+	text  []byte  // memory of the values and the body
 }
 
 // compose fills a with the answer to the request in v.
 func (a *answer) compose(v *View, d *Verdict) {
-	*a = answer{set: a.set[:0], respond: a.respond[:0], remove: a.remove[:0], removeQuery: a.removeQuery[:0], text: a.text[:0]}
+	*a = answer{set: a.set[:0], respond: a.respond[:0], remove: a.remove[:0], removeQuery: a.removeQuery[:0], shown: a.shown[:0], text: a.text[:0]}
 	if d.Allowed() {
 		a.admit(v, d)
 		return

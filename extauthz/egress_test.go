@@ -75,6 +75,48 @@ func TestOutwardRequestKeepsItsCredential(t *testing.T) {
 	}
 }
 
+// A refusal by an upstream's limit or budget tells of it in the rate-limit headers,
+// in either style, and one by a pause has no limit to tell of.
+func TestRateLimitHeadersOfAnUpstream(t *testing.T) {
+	const ietf, policy = "ratelimit", "ratelimit-policy"
+	for _, c := range []struct {
+		name  string
+		style extauthz.Headers
+		set   func(*upstreams.Config)
+		want  map[string]string
+	}{
+		{"a limit", extauthz.HeadersIETF, func(*upstreams.Config) {}, map[string]string{policy: `"window-2-h";q=2;w=3600`, ietf: `"window-2-h";r=0;t=3600`}},
+		{"a limit, draft03", extauthz.HeadersDraft03, func(*upstreams.Config) {}, map[string]string{
+			"x-ratelimit-limit": `2, 2;w=3600;name="window-2-h"`, "x-ratelimit-remaining": "0", "x-ratelimit-reset": "3600"}},
+		{"no headers", extauthz.HeadersNone, func(*upstreams.Config) {}, map[string]string{}},
+		{"a budget", extauthz.HeadersIETF, func(u *upstreams.Config) {
+			u.Limits, u.Budget = nil, &upstreams.Budget{Periods: []upstreams.Period{{Calls: 2, Calendar: limits.Day}, {Calls: 9, Calendar: limits.Month}}}
+		}, map[string]string{policy: `"budget-day";q=2;w=86400`}},
+	} {
+		k := keeper()
+		c.set(k)
+		f := newFixture(t, setup{upstreams: []*upstreams.Config{k}, policy: extauthz.Policy{Headers: c.style}})
+		req := request("/", nil)
+		req.Attributes.Request.Http.Host = "eu.keepersecurity.com"
+		f.check(t, req)
+		f.check(t, req)
+		headers := headersOf(f.check(t, req).GetDeniedResponse().GetHeaders())
+		if headers["retry-after"] == "" {
+			t.Errorf("%s: no retry-after", c.name)
+		}
+		for name, want := range c.want {
+			if headers[name] != want {
+				t.Errorf("%s: %s = %s, want %s", c.name, name, headers[name], want)
+			}
+		}
+		for name := range headers {
+			if strings.Contains(name, "ratelimit") && c.want[name] == "" && name != ietf {
+				t.Errorf("%s: %s = %s, want none", c.name, name, headers[name])
+			}
+		}
+	}
+}
+
 // What a caller is told while its upstream is paused, in each of the styles.
 func TestAnswersUnderPressure(t *testing.T) {
 	for _, c := range []struct {

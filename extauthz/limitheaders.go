@@ -11,46 +11,53 @@ import (
 // maxInteger is the largest integer of a structured field (RFC 9651 section 3.3.1).
 const maxInteger = 999_999_999_999_999
 
+// shown is a limit that headers tell of, and what it said.
+type shown struct {
+	spec     *limits.Spec
+	decision *limits.Decision
+}
+
 // limitHeaders appends the rate-limit headers of a decision: one item for every
-// limit that was asked, shadows left out.
+// limit that was asked, shadows left out, or for the limit of an upstream that
+// refused.
 func (a *answer) limitHeaders(to []ReplyHeader, d *Verdict) []ReplyHeader {
-	least := -1
+	a.shown = a.shown[:0]
 	for i := range d.Claims {
-		if shows(&d.Claims[i]) && (least < 0 || d.Claims[i].Decision.Remaining < d.Claims[least].Decision.Remaining) {
-			least = i
+		if c := &d.Claims[i]; shows(c) {
+			a.shown = append(a.shown, shown{c.Limiter.Spec(), &c.Decision})
 		}
 	}
-	if least < 0 {
+	if d.why != "" && d.Limit != nil {
+		a.shown = append(a.shown, shown{d.Limit, &d.Decision})
+	}
+	if len(a.shown) == 0 {
 		return to
 	}
 	switch d.Headers {
 	case HeadersIETF:
-		to = a.list(to, "ratelimit-policy", d, appendPolicy)
-		return a.list(to, "ratelimit", d, appendState)
+		to = a.list(to, "ratelimit-policy", appendPolicy)
+		return a.list(to, "ratelimit", appendState)
 	case HeadersDraft03:
-		return a.draft03(to, d, least)
+		return a.draft03(to)
 	}
 	return to
 }
 
 // list appends a structured field with one item for each limit.
-func (a *answer) list(to []ReplyHeader, name string, d *Verdict, item func([]byte, *limits.Claim) []byte) []ReplyHeader {
+func (a *answer) list(to []ReplyHeader, name string, item func([]byte, shown) []byte) []ReplyHeader {
 	start := len(a.text)
-	for i := range d.Claims {
-		if !shows(&d.Claims[i]) {
-			continue
-		}
-		if len(a.text) > start {
+	for i, s := range a.shown {
+		if i > 0 {
 			a.text = append(a.text, ", "...)
 		}
-		a.text = item(a.text, &d.Claims[i])
+		a.text = item(a.text, s)
 	}
 	return a.cut(to, name, start)
 }
 
 // appendPolicy writes an item of RateLimit-Policy: "NAME";q=N;w=SECONDS.
-func appendPolicy(b []byte, c *limits.Claim) []byte {
-	l := c.Limiter.Spec().Limit()
+func appendPolicy(b []byte, s shown) []byte {
+	l := s.spec.Limit()
 	n, seconds := perSeconds(&l)
 	b = appendName(b, l.Name)
 	b = append(b, ";q="...)
@@ -60,27 +67,29 @@ func appendPolicy(b []byte, c *limits.Claim) []byte {
 }
 
 // appendState writes an item of RateLimit: "NAME";r=REMAINING;t=SECONDS.
-func appendState(b []byte, c *limits.Claim) []byte {
-	b = appendName(b, c.Limiter.Spec().Limit().Name)
+func appendState(b []byte, s shown) []byte {
+	b = appendName(b, s.spec.Limit().Name)
 	b = append(b, ";r="...)
-	b = strconv.AppendInt(b, remaining(c), 10)
+	b = strconv.AppendInt(b, remaining(s.decision), 10)
 	b = append(b, ";t="...)
-	return strconv.AppendInt(b, reset(c), 10)
+	return strconv.AppendInt(b, reset(s.decision), 10)
 }
 
 // draft03 writes the three headers as Envoy's DRAFT_VERSION_03: the numbers are
 // those of the limit with the least left, followed by all policies.
-func (a *answer) draft03(to []ReplyHeader, d *Verdict, least int) []ReplyHeader {
-	c := &d.Claims[least]
-	l := c.Limiter.Spec().Limit()
+func (a *answer) draft03(to []ReplyHeader) []ReplyHeader {
+	least := a.shown[0]
+	for _, s := range a.shown[1:] {
+		if s.decision.Remaining < least.decision.Remaining {
+			least = s
+		}
+	}
+	l := least.spec.Limit()
 	n, _ := perSeconds(&l)
 	start := len(a.text)
 	a.text = strconv.AppendInt(a.text, n, 10)
-	for i := range d.Claims {
-		if !shows(&d.Claims[i]) {
-			continue
-		}
-		l := d.Claims[i].Limiter.Spec().Limit()
+	for _, s := range a.shown {
+		l := s.spec.Limit()
 		n, seconds := perSeconds(&l)
 		a.text = append(a.text, ", "...)
 		a.text = strconv.AppendInt(a.text, n, 10)
@@ -91,24 +100,24 @@ func (a *answer) draft03(to []ReplyHeader, d *Verdict, least int) []ReplyHeader 
 	}
 	to = a.cut(to, "x-ratelimit-limit", start)
 	start = len(a.text)
-	a.text = strconv.AppendInt(a.text, remaining(c), 10)
+	a.text = strconv.AppendInt(a.text, remaining(least.decision), 10)
 	to = a.cut(to, "x-ratelimit-remaining", start)
 	start = len(a.text)
-	a.text = strconv.AppendInt(a.text, reset(c), 10)
+	a.text = strconv.AppendInt(a.text, reset(least.decision), 10)
 	return a.cut(to, "x-ratelimit-reset", start)
 }
 
-func remaining(c *limits.Claim) int64 {
-	return min(max(0, c.Decision.Remaining), maxInteger)
+func remaining(d *limits.Decision) int64 {
+	return min(max(0, d.Remaining), maxInteger)
 }
 
 // reset returns the seconds until a limit is whole again, or for one that
 // refused until it would admit: Retry-After is never earlier than that.
-func reset(c *limits.Claim) int64 {
-	if !c.Decision.Allowed && c.Decision.Wait != limits.Never {
-		return ceilSeconds(c.Decision.Wait)
+func reset(d *limits.Decision) int64 {
+	if !d.Allowed && d.Wait != limits.Never {
+		return ceilSeconds(d.Wait)
 	}
-	return max(0, ceilSeconds(c.Decision.Reset))
+	return max(0, ceilSeconds(d.Reset))
 }
 
 // perSeconds returns a limit as a number and whole seconds, which is how the

@@ -26,7 +26,7 @@ type ReplyHeader struct {
 func (r *Reply) Compose(style Headers, claims []limits.Claim, refused int, random float64) {
 	d, a := &r.verdict, &r.answer
 	*d = Verdict{Headers: style, Claims: claims}
-	*a = answer{set: a.set[:0], text: a.text[:0]}
+	*a = answer{set: a.set[:0], shown: a.shown[:0], text: a.text[:0]}
 	if refused < 0 {
 		a.set = a.limitHeaders(a.set, d)
 	} else {

@@ -171,7 +171,10 @@ func (u *Upstream) obstacle(now limits.Time, w *waiter, ahead int64) (reason Rea
 // refuse ends w, waiting or not, with a reason and the time after which it could pass.
 func (u *Upstream) refuse(now limits.Time, w *waiter, reason Reason, at int, wait time.Duration) {
 	v := Verdict{Reason: reason, Wait: u.comeBack(now, wait), Held: now.Sub(w.arrived)}
-	if at >= 0 {
+	switch {
+	case reason == Spent:
+		v.Limit, v.Decision = u.ledger.spent(now, w.Class, w.Cost), limits.Decision{Wait: wait, Reset: wait}
+	case at >= 0 && reason != Paused:
 		v.Limit, v.Decision = u.limiters[at].Spec(), u.limiters[at].Peek(now, max(w.Cost, 1))
 		v.Decision.Allowed, v.Decision.Wait = false, wait
 	}

@@ -24,6 +24,7 @@ type ledger struct {
 type account struct {
 	Account
 	budget Period
+	spec   *limits.Spec // the budget as callers are told of it
 	end    limits.Time
 }
 
@@ -47,7 +48,8 @@ func (l *ledger) configure(b *Budget, now limits.Time) {
 		return
 	}
 	for _, p := range b.Periods {
-		a := account{budget: p}
+		spec, _ := limits.Compile(limits.Limit{Name: "budget-" + string(p.Calendar), Kind: limits.Quota, N: p.Calls, Calendar: p.Calendar, Location: b.Location}) // both were read from one text
+		a := account{budget: p, spec: spec}
 		for _, o := range old {
 			if o.budget.Calendar == p.Calendar {
 				a.Account = o.Account
@@ -105,17 +107,35 @@ func (l *ledger) affords(now limits.Time, class string, n int64) bool {
 // renewed returns when the budget has n calls left for a class: now or, where
 // it is spent, when the last of the periods ends that are.
 func (l *ledger) renewed(now limits.Time, class string, n int64) limits.Time {
+	if a := l.lacks(now, class, n); a != nil {
+		return a.end
+	}
+	return now
+}
+
+// spent returns the budget that has not n calls left for a class, as a limit, or nil.
+func (l *ledger) spent(now limits.Time, class string, n int64) *limits.Spec {
+	if a := l.lacks(now, class, n); a != nil {
+		return a.spec
+	}
+	return nil
+}
+
+// lacks returns of the accounts that have not n calls left for a class the one
+// whose period ends last, nil where all have them.
+func (l *ledger) lacks(now limits.Time, class string, n int64) *account {
 	if l.budget == nil || l.budget.Soft {
-		return now
+		return nil
 	}
 	l.roll(now)
-	at := now
+	var last *account
 	for i := range l.accounts {
-		if a := &l.accounts[i]; a.Used+max(n, 1) > l.budget.allowed(a.budget, l.budget.class(class)) {
-			at = max(at, a.end)
+		a := &l.accounts[i]
+		if a.Used+max(n, 1) > l.budget.allowed(a.budget, l.budget.class(class)) && (last == nil || a.end > last.end) {
+			last = a
 		}
 	}
-	return at
+	return last
 }
 
 // spend counts n calls. It returns the alerts that this is a reason for.
