@@ -162,7 +162,9 @@ func (s *smooth) free(k ticket, at int64) int64 {
 	var n int64
 	if !s.warm {
 		n = int64(k.stored)
-		k.stored -= float64(n)
+		if k.stored -= float64(n); int64((1-k.stored)*s.stable) > 0 {
+			return n + 1 // what the loop comes to where the one has a cost
+		}
 	}
 	for k.nextFree <= at {
 		k = s.reserve(k, at, 1)
