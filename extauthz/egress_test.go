@@ -88,6 +88,9 @@ func TestRateLimitHeadersOfAnUpstream(t *testing.T) {
 		{"a limit", extauthz.HeadersIETF, func(*upstreams.Config) {}, map[string]string{policy: `"window-2-h";q=2;w=3600`, ietf: `"window-2-h";r=0;t=3600`}},
 		{"a limit, draft03", extauthz.HeadersDraft03, func(*upstreams.Config) {}, map[string]string{
 			"x-ratelimit-limit": `2, 2;w=3600;name="window-2-h"`, "x-ratelimit-remaining": "0", "x-ratelimit-reset": "3600"}},
+		{"a limit with a margin", extauthz.HeadersIETF, func(u *upstreams.Config) {
+			u.Limits[0].Period, u.Limits[0].Margin = 10*time.Second, 0.1
+		}, map[string]string{policy: `"window-2-10s";q=1;w=11`}},
 		{"no headers", extauthz.HeadersNone, func(*upstreams.Config) {}, map[string]string{}},
 		{"a budget", extauthz.HeadersIETF, func(u *upstreams.Config) {
 			u.Limits, u.Budget = nil, &upstreams.Budget{Periods: []upstreams.Period{{Calls: 2, Calendar: limits.Day}, {Calls: 9, Calendar: limits.Month}}}

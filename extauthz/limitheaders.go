@@ -120,9 +120,12 @@ func reset(d *limits.Decision) int64 {
 	return max(0, ceilSeconds(d.Reset))
 }
 
+// wholeEnough is from which period on a part of a second matters little.
+const wholeEnough = 10 * time.Second
+
 // perSeconds returns a limit as a number and whole seconds, which is how the
-// headers count. A window that is no whole number of seconds is multiplied until
-// it is, and where that would not help, rounded.
+// headers count. A short window that is no whole number of seconds is multiplied until
+// it is, and any other rounded up.
 func perSeconds(l *limits.Limit) (n, seconds int64) {
 	period := l.Period
 	if l.Kind == limits.Quota {
@@ -132,7 +135,7 @@ func perSeconds(l *limits.Limit) (n, seconds int64) {
 	if rest := period % time.Second; rest != 0 {
 		k := int64(time.Second / gcd(rest, time.Second))
 		switch {
-		case k <= 1000 && period < time.Hour && n < math.MaxInt64/1000:
+		case k <= 1000 && period < wholeEnough && n < math.MaxInt64/1000:
 			n, period = n*k, period*time.Duration(k)
 		case period < time.Second:
 			n, period = int64(min(float64(n)*float64(time.Second)/float64(period), maxInteger)), time.Second
