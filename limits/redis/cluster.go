@@ -43,6 +43,7 @@ type Cluster struct {
 	active  map[*limit]struct{} // that hold something, or have something to report
 
 	signal  chan struct{}
+	ending  context.Context // of what runs in the background
 	stop    context.CancelFunc
 	running sync.WaitGroup
 	closing sync.Once
@@ -102,7 +103,7 @@ func Open(ctx context.Context, o Options) (*Cluster, error) {
 		c.beat(ctx, false)
 	}
 	run, stop := context.WithCancel(context.Background())
-	c.stop = stop
+	c.ending, c.stop = run, stop
 	c.running.Go(func() { c.work(run) })
 	c.running.Go(func() { c.watch(run) })
 	return c, nil

@@ -79,6 +79,15 @@
 // call goes what this instance last heard of the limiter; when that is newer than
 // what Redis has, of the two states the one that admits less counts.
 //
+// # Pauses of upstreams
+//
+// [Cluster.Pauses] shares the pauses that upstreams ask for: the longest that any
+// instance heard of is in PREFIX{upstreams}ID for as long as it lasts, and is
+// asked for each 50 ms, so that an instance that starts or reconnects learns of
+// it too. A value that cannot be meant is told once and counts as none; each
+// instance keeps to what it knows. Probes, the working limit, the ends of pauses by
+// hand and the upstreams' own limits are each instance's own.
+//
 // # What it costs, and gives
 //
 // A simulation of 100 instances and a million keys of 10/s each, with half of

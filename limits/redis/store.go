@@ -22,6 +22,9 @@ var takeLua string
 //go:embed scripts/lease.lua
 var leaseLua string
 
+//go:embed scripts/pause.lua
+var pauseLua string
+
 //go:embed scripts/beat.lua
 var beatLua string
 
@@ -34,10 +37,10 @@ func newScript(body string) script {
 }
 
 // scripts are all that is ever run.
-type scripts struct{ take, lease, beat script }
+type scripts struct{ take, lease, beat, pause script }
 
 func newScripts() scripts {
-	return scripts{newScript(commonLua + takeLua), newScript(commonLua + leaseLua), newScript(beatLua)}
+	return scripts{newScript(commonLua + takeLua), newScript(commonLua + leaseLua), newScript(beatLua), newScript(pauseLua)}
 }
 
 // call is one run of a script on keys of one slot.
