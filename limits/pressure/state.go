@@ -47,6 +47,10 @@ func (g *Gate) Restore(now limits.Time, st State) {
 // changes anything. Pauses only get longer by it.
 func (g *Gate) Merge(now limits.Time, st State) bool {
 	g.tick(now)
+	if g.phase == Frozen && !st.Proved && st.Until > g.until && st.Last <= g.last {
+		g.until = st.Until // of the same traffic, but it was asked for more there
+		return true
+	}
 	if st.Last <= g.last || now.Sub(st.Last) >= g.policy.Max && now >= st.Until {
 		return false
 	}
