@@ -20,7 +20,7 @@ type Options struct {
 	Keep    func(id string, s Saved) error     // keeps it, durably; nil: nothing is kept
 	Failed  func(error)                        // is told when Keep fails; it is tried again
 	Changed func(Event)                        // is told what happens; must not wait
-	Share   func(id string, st pressure.State) // is told of every violation, for other instances' Merge; must not wait
+	Share   func(id string, st pressure.State) // is told of every pause that begins or becomes longer, for other instances' Merge; must not wait
 }
 
 // Registry holds the configured upstreams. All methods are safe for concurrent

@@ -140,6 +140,7 @@ func (u *Upstream) Observe(now limits.Time, a Answer) {
 	i := slices.IndexFunc(c.Signals, func(s Signal) bool { return s.fits(&a) })
 	fresh := false
 	u.mu.Lock()
+	until := u.gate.Until()
 	u.heardFrom(now)
 	switch {
 	case i >= 0:
@@ -151,9 +152,12 @@ func (u *Upstream) Observe(now limits.Time, a Answer) {
 	default:
 		u.counts.Failed++
 	}
+	longer := i >= 0 && u.gate.Until() > until
 	u.unlock(now)
 	if fresh {
 		u.keep(now, false)
+	}
+	if fresh || longer {
 		u.tellOthers()
 	}
 }

@@ -150,17 +150,6 @@ func TestRestore(t *testing.T) {
 }
 
 // Instances tell each other of pauses; what is older or known changes nothing.
-// TestMergeEarlierButLonger has two instances refused at once, of which the first
-// was asked for the longer pause.
-func TestMergeEarlierButLonger(t *testing.T) {
-	a, b := pressure.NewGate(policy, epoch), pressure.NewGate(policy, epoch)
-	a.Refused(epoch, time.Minute, "429")
-	b.Refused(at(time.Second), 0, "429")
-	if !b.Merge(at(2*time.Second), a.State()) || b.Wait(at(2*time.Second)) != 58*time.Second || b.Violations(at(2*time.Second)) != 1 {
-		t.Errorf("waits %v after %d violations, want 58s after one", b.Wait(at(2*time.Second)), b.Violations(at(2*time.Second)))
-	}
-}
-
 func TestMerge(t *testing.T) {
 	a, b := pressure.NewGate(policy, epoch), pressure.NewGate(policy, epoch)
 	a.Refused(at(0), 30*time.Second, "429")
@@ -256,5 +245,16 @@ func TestMeter(t *testing.T) {
 	m.Count(at(-time.Hour), 3) // the clock was set
 	if got := m.Sum(at(-time.Hour)); got != 3 {
 		t.Errorf("sum %d after the clock was set, want 3", got)
+	}
+}
+
+// TestMergeEarlierButLonger has two instances refused at once, of which the first
+// was asked for the longer pause.
+func TestMergeEarlierButLonger(t *testing.T) {
+	a, b := pressure.NewGate(policy, epoch), pressure.NewGate(policy, epoch)
+	a.Refused(epoch, time.Minute, "429")
+	b.Refused(at(time.Second), 0, "429")
+	if !b.Merge(at(2*time.Second), a.State()) || b.Wait(at(2*time.Second)) != 58*time.Second || b.Violations(at(2*time.Second)) != 1 {
+		t.Errorf("waits %v after %d violations, want 58s after one", b.Wait(at(2*time.Second)), b.Violations(at(2*time.Second)))
 	}
 }
