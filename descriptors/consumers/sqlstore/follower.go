@@ -149,6 +149,9 @@ func (f *Follower) Run(ctx context.Context) {
 		}
 		f.settle(err)
 		first()
+		if f.asked() {
+			f.Wake() // who came during a pass may have been taken for one who told of a change
+		}
 		t := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
@@ -157,6 +160,13 @@ func (f *Follower) Run(ctx context.Context) {
 		}
 		t.Stop()
 	}
+}
+
+// asked reports whether somebody waits.
+func (f *Follower) asked() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.pending.done)+len(f.refreshes) > 0
 }
 
 // stop answers who still waits.
