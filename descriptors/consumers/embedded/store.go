@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"iter"
 	"runtime/debug"
-	"slices"
 	"sync"
 	"time"
 
@@ -201,44 +200,22 @@ func (s *Store) Delete(_ context.Context, id string, m consumers.Match) error {
 
 // IssueToken is Store.IssueToken.
 func (s *Store) IssueToken(_ context.Context, id string, t consumers.Token) error {
-	return s.edit(id, func(c *consumers.Consumer) error {
-		if tokenOf(c, t.ID) >= 0 {
-			return fmt.Errorf("token %q of consumer %q: %w", t.ID, id, consumers.ErrExists)
-		}
-		c.Tokens = append(c.Tokens, consumers.Token{ID: t.ID, Hash: t.Hash, Expires: t.Expires, Created: t.Created})
-		return nil
-	})
+	return s.edit(id, func(c *consumers.Consumer) error { return c.IssueToken(t) })
 }
 
 // RotateToken is Store.RotateToken.
 func (s *Store) RotateToken(_ context.Context, id, token string, secret consumers.Hash, until time.Time) (t consumers.Token, err error) {
 	err = s.edit(id, func(c *consumers.Consumer) error {
-		i := tokenOf(c, token)
-		if i < 0 {
-			return noToken(id, token)
-		}
-		t = c.Tokens[i]
-		previous := t.Hash
-		t.Hash, t.Previous, t.PreviousUntil = secret, consumers.Hash{}, time.Time{}
-		if until.After(s.db.options.Clock.Now().Std()) {
-			t.Previous, t.PreviousUntil = previous, until
-		}
-		c.Tokens[i] = t
-		return nil
+		var err error
+		t, err = c.RotateToken(token, secret, s.db.options.Clock.Now().Std(), until)
+		return err
 	})
 	return t, err
 }
 
 // RevokeToken is Store.RevokeToken.
 func (s *Store) RevokeToken(_ context.Context, id, token string) error {
-	return s.edit(id, func(c *consumers.Consumer) error {
-		i := tokenOf(c, token)
-		if i < 0 {
-			return noToken(id, token)
-		}
-		c.Tokens = slices.Delete(c.Tokens, i, i+1)
-		return nil
-	})
+	return s.edit(id, func(c *consumers.Consumer) error { return c.RevokeToken(token) })
 }
 
 // Refresh is Store.Refresh. Nobody else can write to the file.
@@ -255,14 +232,6 @@ func (s *Store) edit(id string, change func(*consumers.Consumer) error) error {
 		}
 		return b.put(s.registry, &c)
 	})
-}
-
-func tokenOf(c *consumers.Consumer, id string) int {
-	return slices.IndexFunc(c.Tokens, func(t consumers.Token) bool { return t.ID == id })
-}
-
-func noToken(consumer, token string) error {
-	return fmt.Errorf("token %q of consumer %q: %w", token, consumer, consumers.ErrNotFound)
 }
 
 // batch is one transaction that several changes share.

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"time"
 
 	"github.com/tollgate-dev/tollgate/descriptors/consumers"
@@ -14,10 +13,9 @@ import (
 // IssueToken is Store.IssueToken.
 func (s *Store) IssueToken(ctx context.Context, id string, t consumers.Token) error {
 	return s.tokens(ctx, id, func(ctx context.Context, tx *sql.Tx, c *consumers.Consumer) error {
-		if tokenOf(c, t.ID) >= 0 {
-			return fmt.Errorf("token %q of consumer %q: %w", t.ID, id, consumers.ErrExists)
+		if err := c.IssueToken(t); err != nil {
+			return err
 		}
-		c.Tokens = append(c.Tokens, consumers.Token{ID: t.ID, Hash: t.Hash, Expires: t.Expires, Created: t.Created})
 		if err := s.o.Registry.Check(*c); err != nil {
 			return err
 		}
@@ -29,17 +27,10 @@ func (s *Store) IssueToken(ctx context.Context, id string, t consumers.Token) er
 // RotateToken is Store.RotateToken.
 func (s *Store) RotateToken(ctx context.Context, id, token string, secret consumers.Hash, until time.Time) (t consumers.Token, err error) {
 	err = s.tokens(ctx, id, func(ctx context.Context, tx *sql.Tx, c *consumers.Consumer) error {
-		i := tokenOf(c, token)
-		if i < 0 {
-			return noToken(id, token)
+		var err error
+		if t, err = c.RotateToken(token, secret, s.o.Clock.Now().Std(), until.UTC().Truncate(time.Microsecond)); err != nil {
+			return err
 		}
-		t = c.Tokens[i]
-		previous := t.Hash
-		t.Hash, t.Previous, t.PreviousUntil = secret, consumers.Hash{}, time.Time{}
-		if until.After(s.o.Clock.Now().Std()) {
-			t.Previous, t.PreviousUntil = previous, until.UTC().Truncate(time.Microsecond)
-		}
-		c.Tokens[i] = t
 		if err := s.o.Registry.Check(*c); err != nil {
 			return err
 		}
@@ -56,8 +47,8 @@ func (s *Store) RotateToken(ctx context.Context, id, token string, secret consum
 // RevokeToken is Store.RevokeToken.
 func (s *Store) RevokeToken(ctx context.Context, id, token string) error {
 	return s.tokens(ctx, id, func(ctx context.Context, tx *sql.Tx, c *consumers.Consumer) error {
-		if tokenOf(c, token) < 0 {
-			return noToken(id, token)
+		if err := c.RevokeToken(token); err != nil {
+			return err
 		}
 		return s.exec(ctx, tx, "DELETE FROM tollgate_tokens WHERE consumer = ? AND id = ?", id, token)
 	})
@@ -75,14 +66,6 @@ func (s *Store) tokens(ctx context.Context, id string, f func(ctx context.Contex
 		return s.exec(ctx, tx, "UPDATE tollgate_consumers SET version = ? WHERE id = ?", rand.Int64(), id)
 	})
 	return err
-}
-
-func tokenOf(c *consumers.Consumer, id string) int {
-	return slices.IndexFunc(c.Tokens, func(t consumers.Token) bool { return t.ID == id })
-}
-
-func noToken(consumer, token string) error {
-	return fmt.Errorf("token %q of consumer %q: %w", token, consumer, consumers.ErrNotFound)
 }
 
 // given is a time as a parameter: nil where there is none.
