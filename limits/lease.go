@@ -103,12 +103,7 @@ func (ls *Lease) Forecast(rest int64, full Time, low int64) {
 // hand but not good, so that the lender takes them back.
 func (ls *Lease) Grant(s *Spec, n int64, from, until Time) {
 	for {
-		b := ls.limiter.bucket.Load()
-		word := b.word.Load()
-		if word&sealed != 0 && b.heir.Load() != nil {
-			ls.limiter.succeed(b)
-			continue
-		}
+		b, word := ls.current()
 		if b.spec.base == s {
 			b.seen.Store(int64(from))
 			b.start.Store(int64(until))
@@ -120,15 +115,23 @@ func (ls *Lease) Grant(s *Spec, n int64, from, until Time) {
 	ls.limiter.retime()
 }
 
-// Withdraw takes up to n out of what is in hand, and returns how many.
-func (ls *Lease) Withdraw(n int64) int64 {
+// current returns the limiter's bucket, which no other is about to replace, and
+// what is in it.
+func (ls *Lease) current() (*bucket, uint64) {
 	for {
 		b := ls.limiter.bucket.Load()
 		word := b.word.Load()
-		if word&sealed != 0 && b.heir.Load() != nil {
-			ls.limiter.succeed(b)
-			continue
+		if word&sealed == 0 || b.heir.Load() == nil {
+			return b, word
 		}
+		ls.limiter.succeed(b)
+	}
+}
+
+// Withdraw takes up to n out of what is in hand, and returns how many.
+func (ls *Lease) Withdraw(n int64) int64 {
+	for {
+		b, word := ls.current()
 		out := min(n, int64(word>>1))
 		if b.word.CompareAndSwap(word, word-uint64(out)<<1) {
 			return out
