@@ -1,4 +1,4 @@
--- The tables of an Apollo portal (3.0) that Tollgate reads; as in descriptors/consumers/apollo/testdata.
+-- The tables of an Apollo portal (3.0) that Tollgate reads. The tests of descriptors/consumers/apollo use them too.
 CREATE TABLE Consumer (
     Id int unsigned NOT NULL AUTO_INCREMENT PRIMARY KEY,
     AppId varchar(64) NOT NULL DEFAULT 'default',

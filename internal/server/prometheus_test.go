@@ -67,16 +67,8 @@ func busy(t *testing.T, config string) *running {
 
 func scrape(t *testing.T, r *running) []byte {
 	t.Helper()
-	resp, err := http.Get("http://" + r.HTTPAddr() + "/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return body
+	_, body := get(t, r.HTTPAddr(), "/metrics")
+	return []byte(body)
 }
 
 func TestPromtoolLikesTheMetrics(t *testing.T) {

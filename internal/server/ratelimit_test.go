@@ -1,7 +1,6 @@
 package server_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -43,32 +42,14 @@ type inPlace struct {
 	t    *testing.T
 	rls  rlsv3.RateLimitServiceClient
 	conn *grpc.ClientConn
-	log  *safeBuffer
-}
-
-// safeBuffer is a log that may be read while it is written.
-type safeBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *safeBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *safeBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
+	log  *buffer
 }
 
 func startInPlace(t *testing.T, env map[string]string) *inPlace {
 	t.Helper()
 	all := map[string]string{"HOST": "127.0.0.1", "PORT": "0", "GRPC_HOST": "127.0.0.1", "GRPC_PORT": "0", "DEBUG_HOST": "127.0.0.1", "DEBUG_PORT": "0"}
 	maps.Copy(all, env)
-	p := &inPlace{t: t, log: new(safeBuffer)}
+	p := &inPlace{t: t, log: new(buffer)}
 	s, err := server.Start(t.Context(), server.Options{
 		DataDir: t.TempDir(), Log: p.log,
 		Lookup: func(name string) (string, bool) { v, ok := all[name]; return v, ok },

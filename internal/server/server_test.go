@@ -131,8 +131,8 @@ func (r *running) overLimit(t *testing.T, user string) bool {
 	return resp.GetOverallCode() == rlsv3.RateLimitResponse_OVER_LIMIT
 }
 
-// call calls the HTTP port and decodes a JSON answer into out, if that is not nil.
-func (r *running) call(t *testing.T, method, path, body string, out any) int {
+// send calls the HTTP port and returns the status and the body of the answer.
+func (r *running) send(t *testing.T, method, path, body string) (int, string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, "http://"+r.HTTPAddr()+path, strings.NewReader(body))
 	if err != nil {
@@ -144,16 +144,23 @@ func (r *running) call(t *testing.T, method, path, body string, out any) int {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	data, err := io.ReadAll(resp.Body)
+	text, err := io.ReadAll(resp.Body)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return resp.StatusCode, string(text)
+}
+
+// call is send that decodes a JSON answer into out, if that is not nil.
+func (r *running) call(t *testing.T, method, path, body string, out any) int {
+	t.Helper()
+	status, text := r.send(t, method, path, body)
 	if out != nil {
-		if err := json.Unmarshal(data, out); err != nil {
-			t.Fatalf("%s %s: %v in %s", method, path, err, data)
+		if err := json.Unmarshal([]byte(text), out); err != nil {
+			t.Fatalf("%s %s: %v in %s", method, path, err, text)
 		}
 	}
-	return resp.StatusCode
+	return status
 }
 
 func (r *running) must(t *testing.T, status int, method, path, body string, out any) {

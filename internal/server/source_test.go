@@ -2,8 +2,6 @@ package server_test
 
 import (
 	"context"
-	"io"
-	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -24,37 +22,6 @@ func TestDatabase(t *testing.T) {
 	db := sqltest.Postgres(t)
 	database := db.Database(t)
 	config := base + "consumers: {source: postgres, dsn: \"" + db.DSN(database) + "\", poll: 100ms}\n"
-	get := func(r *running, path string) (int, string) {
-		t.Helper()
-		resp, err := http.Get("http://" + r.HTTPAddr() + path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer resp.Body.Close()
-		body, err := io.ReadAll(resp.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return resp.StatusCode, string(body)
-	}
-	send := func(r *running, method, path, body string) (int, string) {
-		t.Helper()
-		req, err := http.NewRequestWithContext(t.Context(), method, "http://"+r.HTTPAddr()+path, strings.NewReader(body))
-		if err != nil {
-			t.Fatal(err)
-		}
-		req.Header.Set("content-type", "application/json")
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer resp.Body.Close()
-		text, err := io.ReadAll(resp.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return resp.StatusCode, string(text)
-	}
 	check := func(r *running, token string) (int32, codes.Code) {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
@@ -66,46 +33,49 @@ func TestDatabase(t *testing.T) {
 
 	db.Kill(t)
 	a := start(t, config)
-	if code, text := get(a, "/readyz"); code != 503 || !strings.Contains(text, "waiting for the consumers: postgres") || strings.Contains(text, "s3cret") {
+	if code, text := get(t, a.HTTPAddr(), "/readyz"); code != 503 || !strings.Contains(text, "waiting for the consumers: postgres") || strings.Contains(text, "s3cret") {
 		t.Errorf("/readyz without a database = %d %q", code, text)
 	}
 	if _, code := check(a, "t"); code != codes.Unavailable {
 		t.Errorf("Check without a database = %v, want Unavailable: nobody can say whose the token is", code)
 	}
 	db.Start(t)
-	sqltest.Eventually(t, "the server is ready", func() bool { code, _ := get(a, "/readyz"); return code == 200 })
+	sqltest.Eventually(t, "the server is ready", func() bool { code, _ := get(t, a.HTTPAddr(), "/readyz"); return code == 200 })
 	b := start(t, config)
 
-	if code, text := send(a, "PUT", "/v1/consumers/x", `{"limits":[{"rate":"0/s"}]}`); code != 200 {
+	if code, text := a.send(t, "PUT", "/v1/consumers/x", `{"limits":[{"rate":"0/s"}]}`); code != 200 {
 		t.Fatalf("PUT = %d %s", code, text)
 	}
 	db.Exec(t, database, "INSERT INTO tollgate_tokens (consumer, id, sha256) VALUES ('x', 't', sha256('token'))")
 	for _, r := range []*running{a, b} {
 		sqltest.Eventually(t, "the token is known and has no requests left", func() bool { code, _ := check(r, "token"); return code == 429 })
 	}
-	if code, text := send(b, "PUT", "/v1/settings", `{"mode":"shadow","default_limit":"3/s"}`); code != 200 {
+	if code, text := b.send(t, "PUT", "/v1/settings", `{"mode":"shadow","default_limit":"3/s"}`); code != 200 {
 		t.Fatalf("PUT settings = %d %s", code, text)
 	}
 	if code, _ := check(b, "token"); code != 0 {
 		t.Errorf("right after its answer, mode shadow is not in force: %d", code)
 	}
 	sqltest.Eventually(t, "the other is in mode shadow", func() bool { code, _ := check(a, "token"); return code == 0 })
-	if _, text := get(a, "/v1/settings"); !strings.Contains(text, `"shadow"`) || !strings.Contains(text, `"3/s"`) {
+	if _, text := get(t, a.HTTPAddr(), "/v1/settings"); !strings.Contains(text, `"shadow"`) || !strings.Contains(text, `"3/s"`) {
 		t.Errorf("settings of the other instance: %s", text)
 	}
 
 	db.Kill(t)
-	sqltest.Eventually(t, "readiness tells of the source", func() bool { _, text := get(a, "/readyz"); return strings.Contains(text, "is down since") })
-	if code, text := get(a, "/readyz"); code != 200 || strings.Contains(text, "s3cret") {
+	sqltest.Eventually(t, "readiness tells of the source", func() bool {
+		_, text := get(t, a.HTTPAddr(), "/readyz")
+		return strings.Contains(text, "is down since")
+	})
+	if code, text := get(t, a.HTTPAddr(), "/readyz"); code != 200 || strings.Contains(text, "s3cret") {
 		t.Errorf("/readyz of an instance that goes on = %d %q", code, text)
 	}
 	if code, err := check(a, "token"); code != 0 || err != codes.OK {
 		t.Errorf("Check while the database is away = %d, %v", code, err)
 	}
-	if code, text := send(a, "PUT", "/v1/consumers/x", `{}`); code != 503 || strings.Contains(text, "s3cret") {
+	if code, text := a.send(t, "PUT", "/v1/consumers/x", `{}`); code != 503 || strings.Contains(text, "s3cret") {
 		t.Errorf("PUT while the database is away = %d %s, want 503", code, text)
 	}
-	if _, text := get(a, "/metrics"); !strings.Contains(text, "tollgate_source_up 0") || strings.Contains(text, "tollgate_source_errors_total 0\n") {
+	if _, text := get(t, a.HTTPAddr(), "/metrics"); !strings.Contains(text, "tollgate_source_up 0") || strings.Contains(text, "tollgate_source_errors_total 0\n") {
 		t.Error("metrics do not tell that the source is down")
 	}
 	db.Start(t)

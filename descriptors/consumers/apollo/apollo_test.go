@@ -35,7 +35,7 @@ type gate struct {
 func open(t *testing.T, server *sqltest.Server, fullPass time.Duration, statements ...string) *gate {
 	t.Helper()
 	g := &gate{server: server, database: server.Database(t), registry: consumers.NewRegistry(consumers.RegistryOptions{}), log: new(strings.Builder)}
-	schema, err := os.ReadFile("testdata/portal.sql")
+	schema, err := os.ReadFile("../../../examples/apollo/portal.sql")
 	if err != nil {
 		t.Fatal(err)
 	}
