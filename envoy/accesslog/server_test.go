@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -156,22 +155,15 @@ func realEnvoy(t *testing.T, binary string) {
 	}))
 	t.Cleanup(upstream.Close)
 	registry, clock := models(t)
-	s, err := envoy.NewServer(envoy.ServerOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	authv3.RegisterAuthorizationServer(s, admitting{})
-	alsv3.RegisterAccessLogServiceServer(s, accesslog.New(accesslog.Options{Upstreams: registry, Clock: clock}))
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan error, 1)
-	go func() { done <- s.Serve(lis) }()
-	t.Cleanup(func() { s.Close(); <-done })
+	var served *envoy.Server
+	addr := envoytest.Serve(t, func(s *envoy.Server) {
+		served = s
+		authv3.RegisterAuthorizationServer(s, admitting{})
+		alsv3.RegisterAccessLogServiceServer(s, accesslog.New(accesslog.Options{Upstreams: registry, Clock: clock}))
+	})
 	var b bytes.Buffer
-	err = config.Print(&b, config.Options{Mode: config.ToEgress, Listen: "127.0.0.1:0", Admin: "127.0.0.1:0", Upstream: upstream.Listener.Addr().String(),
-		Timeout: 10 * time.Second, Tollgate: []string{lis.Addr().String()}, Egress: config.Egress{Plaintext: true, Learn: config.ByAccessLog,
+	err := config.Print(&b, config.Options{Mode: config.ToEgress, Listen: "127.0.0.1:0", Admin: "127.0.0.1:0", Upstream: upstream.Listener.Addr().String(),
+		Timeout: 10 * time.Second, Tollgate: []string{addr}, Egress: config.Egress{Plaintext: true, Learn: config.ByAccessLog,
 			Upstreams: []config.ThrottlingUpstream{{ID: "models", Hosts: []string{"api.models.example"}, Statuses: []int{429, 503}, Headers: []string{"retry-after"}}}}})
 	if err != nil {
 		t.Fatal(err)
@@ -189,7 +181,7 @@ func realEnvoy(t *testing.T, binary string) {
 	// The server ends with Envoy's stream open.
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	if err := s.Drain(ctx); err != nil {
+	if err := served.Drain(ctx); err != nil {
 		t.Errorf("Drain: %v", err)
 	}
 }

@@ -94,19 +94,7 @@ func (a *api) answer(code int) []*http.Request {
 // serveAuthorization serves until the test's end, and returns where.
 func serveAuthorization(t *testing.T, gate *asked) string {
 	t.Helper()
-	s, err := envoy.NewServer(envoy.ServerOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	authv3.RegisterAuthorizationServer(s, gate)
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan error, 1)
-	go func() { done <- s.Serve(lis) }()
-	t.Cleanup(func() { s.Close(); <-done })
-	return lis.Addr().String()
+	return envoytest.Serve(t, func(s *envoy.Server) { authv3.RegisterAuthorizationServer(s, gate) })
 }
 
 func egress(t *testing.T, binary string, o config.Options) (*asked, *envoytest.Envoy) {

@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -216,22 +215,13 @@ func (r row) check(t *testing.T, name string, transport *http.Transport, addr st
 // listens.
 func start(t *testing.T, binary, upstream string, processor extprocv3.ExternalProcessorServer) string {
 	t.Helper()
-	s, err := envoy.NewServer(envoy.ServerOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	authv3.RegisterAuthorizationServer(s, admitting{})
-	extprocv3.RegisterExternalProcessorServer(s, processor)
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan error, 1)
-	go func() { done <- s.Serve(lis) }()
-	t.Cleanup(func() { s.Close(); <-done })
+	addr := envoytest.Serve(t, func(s *envoy.Server) {
+		authv3.RegisterAuthorizationServer(s, admitting{})
+		extprocv3.RegisterExternalProcessorServer(s, processor)
+	})
 	var b bytes.Buffer
-	err = config.Print(&b, config.Options{Mode: config.ToEgress, Listen: "127.0.0.1:0", Admin: "127.0.0.1:0", Upstream: upstream,
-		Timeout: 10 * time.Second, Tollgate: []string{lis.Addr().String()}, Egress: config.Egress{Plaintext: true}})
+	err := config.Print(&b, config.Options{Mode: config.ToEgress, Listen: "127.0.0.1:0", Admin: "127.0.0.1:0", Upstream: upstream,
+		Timeout: 10 * time.Second, Tollgate: []string{addr}, Egress: config.Egress{Plaintext: true}})
 	if err != nil {
 		t.Fatal(err)
 	}
