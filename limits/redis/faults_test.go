@@ -233,6 +233,16 @@ func TestAHolderThatIsGone(t *testing.T) {
 	}
 }
 
+// farFromItsEnd returns a period such that no window of it, which begin at
+// multiples of it, ends within a few minutes of now.
+func farFromItsEnd(now limits.Time) time.Duration {
+	for period := 10 * time.Minute; ; period += time.Minute {
+		if in := int64(now) % int64(period); in > int64(2*time.Minute) && in < int64(period-2*time.Minute) {
+			return period
+		}
+	}
+}
+
 // TestAClockThatJumps sets the clock of one of two instances by an hour, both ways.
 func TestAClockThatJumps(t *testing.T) {
 	s := start(t)
@@ -243,7 +253,7 @@ func TestAClockThatJumps(t *testing.T) {
 		d := join(t, Options{Addresses: []string{s.addr}, Clock: real, Prefix: "jump" + jump.String()})
 		spec := compile(t, limits.Limit{Kind: limits.Rate, N: 100, Period: time.Second, Burst: 20})
 		a, b := c.limiter(spec, "g", "k"), d.limiter(spec, "g", "k")
-		quota := compile(t, limits.Limit{Kind: limits.FixedWindow, N: 7, Period: 10 * time.Minute})
+		quota := compile(t, limits.Limit{Kind: limits.FixedWindow, N: 7, Period: farFromItsEnd(real.Now())})
 		qa, qb := c.limiter(quota, "g", "q"), d.limiter(quota, "g", "q")
 		takeAt := func(c *Cluster, l *limits.Limiter, by time.Duration) bool {
 			claims := []limits.Claim{{Limiter: l, N: 1}}
