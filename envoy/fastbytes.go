@@ -22,12 +22,13 @@ type fastBytes struct {
 	server *Server
 	method string
 	handle BytesHandler
+	counts *methodMetrics
 
 	contexts sync.Pool // of *inlineContext
 }
 
 func newFastBytes(s *Server, method string, h BytesHandler) *fastBytes {
-	m := &fastBytes{server: s, method: method, handle: h}
+	m := &fastBytes{server: s, method: method, handle: h, counts: s.metrics.method(method)}
 	inline := limits.WithoutWaiting(context.Background())
 	m.contexts.New = func() any { return &inlineContext{Context: inline} }
 	return m
@@ -35,20 +36,19 @@ func newFastBytes(s *Server, method string, h BytesHandler) *fastBytes {
 
 // ServeUnary implements [fastgrpc.Handler].
 func (m *fastBytes) ServeUnary(call *fastgrpc.Call, request, response []byte) ([]byte, fastgrpc.Status) {
-	start := time.Now()
-	counts := m.server.metrics.begin(m.method)
+	counts := m.counts.begin()
 	ctx := m.contexts.Get().(*inlineContext)
 	ctx.call = call
 	answer, err := m.decide(ctx, request, response)
 	ctx.call = nil
 	m.contexts.Put(ctx)
 	if !errors.Is(err, limits.ErrWouldWait) {
-		return m.end(counts, start, answer, err)
+		return m.end(counts, answer, err)
 	}
 	request, fields := bytes.Clone(request), kept(call)
 	return call.Wait(func(ctx context.Context, response []byte) ([]byte, fastgrpc.Status) {
 		answer, err := m.decide(metadata.NewIncomingContext(ctx, fields), request, response)
-		return m.end(counts, start, answer, err)
+		return m.end(counts, answer, err)
 	})
 }
 
@@ -61,8 +61,8 @@ func (m *fastBytes) decide(ctx context.Context, request, response []byte) (answe
 	return m.handle(ctx, request, response)
 }
 
-func (m *fastBytes) end(counts *methodMetrics, start time.Time, answer []byte, err error) ([]byte, fastgrpc.Status) {
-	counts.end(start, status.Code(err))
+func (m *fastBytes) end(counts measured, answer []byte, err error) ([]byte, fastgrpc.Status) {
+	counts.end(status.Code(err))
 	if err != nil {
 		return nil, fastStatus(err)
 	}

@@ -3,7 +3,6 @@ package envoy
 import (
 	"context"
 	"runtime/debug"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -13,20 +12,18 @@ import (
 // unary measures a call and answers for a handler that panics: one bad request
 // must not end the decisions for everybody else.
 func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
-	start := time.Now()
-	m := s.metrics.begin(info.FullMethod)
+	counts := s.metrics.method(info.FullMethod).begin()
 	defer func() {
 		if p := recover(); p != nil {
 			resp, err = nil, s.recovered(info.FullMethod, p)
 		}
-		m.end(start, status.Code(err))
+		counts.end(status.Code(err))
 	}()
 	return handler(ctx, req)
 }
 
 func (s *Server) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
-	start := time.Now()
-	m := s.metrics.begin(info.FullMethod)
+	counts := s.metrics.method(info.FullMethod).begin()
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer cancel()
 	// Some streams, such as a watch of the health, last until the client goes. They must not hold up the end.
@@ -35,14 +32,14 @@ func (s *Server) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServ
 		if p := recover(); p != nil {
 			err = s.recovered(info.FullMethod, p)
 		}
-		m.end(start, status.Code(err))
+		counts.end(status.Code(err))
 	}()
 	return handler(srv, endingStream{stream, ctx})
 }
 
 // recovered reports a panic. What was asked is not logged: it holds credentials.
 func (s *Server) recovered(method string, p any) error {
-	s.metrics.panics.Inc()
+	s.metrics.panicked()
 	s.log.Error("panic in a handler, please report it", "method", method, "panic", p, "stack", string(debug.Stack()))
 	return status.Error(codes.Internal, "internal error")
 }

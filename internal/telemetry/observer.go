@@ -25,9 +25,9 @@ func NewObserver(m *Metrics, top *Top, t *Tracer, log *slog.Logger) *Observer {
 // Observe takes one decision in. It keeps nothing of e.
 func (o *Observer) Observe(e *extauthz.Event) {
 	if trace, sampled := o.tracer.record(e); sampled {
-		o.metrics.exemplify(e, trace.String())
+		o.metrics.decisions.exemplify(e, trace.String())
 	} else {
-		o.metrics.count(e)
+		o.metrics.decisions.add(e)
 	}
 	o.top.count(e)
 	o.refusals.add(e)

@@ -3,9 +3,11 @@ package telemetry
 import (
 	"context"
 	"encoding/hex"
+	"hash/maphash"
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tollgate-dev/tollgate/descriptors/consumers"
@@ -16,13 +18,23 @@ import (
 // maxBursts bounds the refusals that are told apart between two summaries.
 const maxBursts = 1000
 
+const refusalShards = 16
+
 // refusals logs the first refusal of a burst at once and counts the rest until
 // the next Flush. Safe for concurrent use.
 type refusals struct {
 	log    *slog.Logger
+	seed   maphash.Seed
+	known  atomic.Int64 // bursts in all shards
+	others atomic.Int64 // refusals of those beyond maxBursts
+	shards [refusalShards]refusalShard
+}
+
+// refusalShard holds the bursts of some consumers.
+type refusalShard struct {
 	mu     sync.Mutex
 	bursts map[burst]*int64 // refused since the last line about it
-	others int64            // of bursts beyond maxBursts
+	_      [64]byte         // the next one's cache line is another
 }
 
 // burst is what consecutive refusals have in common. Tokens that nobody issued
@@ -33,7 +45,11 @@ type burst struct {
 }
 
 func newRefusals(log *slog.Logger) *refusals {
-	return &refusals{log: log, bursts: map[burst]*int64{}}
+	r := &refusals{log: log, seed: maphash.MakeSeed()}
+	for i := range r.shards {
+		r.shards[i].bursts = map[burst]*int64{}
+	}
+	return r
 }
 
 func refused(o extauthz.Outcome) bool {
@@ -61,46 +77,55 @@ func (r *refusals) add(e *extauthz.Event) {
 
 // first counts a refusal and reports whether it begins a burst.
 func (r *refusals) first(b burst) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	n, known := r.bursts[b]
-	switch {
-	case known:
+	s := &r.shards[maphash.String(r.seed, b.consumer)%refusalShards]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := s.bursts[b]; n != nil {
 		*n++
-	case len(r.bursts) >= maxBursts:
-		r.others++
 		return false
-	default:
-		r.bursts[b] = new(int64)
 	}
-	return !known
+	if r.known.Add(1) > maxBursts {
+		r.known.Add(-1)
+		r.others.Add(1)
+		return false
+	}
+	s.bursts[b] = new(int64)
+	return true
 }
 
-// flush logs how many refusals followed in the interval that ends now, and
-// forgets the bursts that are over.
-func (r *refusals) flush(interval time.Duration) {
-	type sum struct {
-		burst
-		n int64
-	}
-	var sums []sum
-	r.mu.Lock()
-	for b, n := range r.bursts {
+// sum is how many refusals of a burst followed.
+type sum struct {
+	burst
+	n int64
+}
+
+// take adds what followed, and forgets the bursts that are over.
+func (r *refusals) take(s *refusalShard, sums []sum) []sum {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for b, n := range s.bursts {
 		if *n == 0 {
-			delete(r.bursts, b)
+			delete(s.bursts, b)
+			r.known.Add(-1)
 			continue
 		}
 		sums = append(sums, sum{b, *n})
 		*n = 0
 	}
-	others := r.others
-	r.others = 0
-	r.mu.Unlock()
+	return sums
+}
+
+// flush logs how many refusals followed in the interval that ends now.
+func (r *refusals) flush(interval time.Duration) {
+	var sums []sum
+	for i := range r.shards {
+		sums = r.take(&r.shards[i], sums)
+	}
 	for _, s := range sums {
 		r.log.LogAttrs(context.Background(), slog.LevelInfo, "more requests refused",
 			append(s.attrs(), slog.Int64("count", s.n), slog.String("interval", interval.String()))...)
 	}
-	if others > 0 {
+	if others := r.others.Swap(0); others > 0 {
 		r.log.LogAttrs(context.Background(), slog.LevelInfo, "requests of further consumers refused",
 			slog.Int64("count", others), slog.String("interval", interval.String()))
 	}

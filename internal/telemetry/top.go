@@ -12,20 +12,24 @@ import (
 	"github.com/tollgate-dev/tollgate/extauthz"
 )
 
-const topShards = 64
+const topShards = 16
 
-// outcomes are all that a decision can come to.
-var outcomes = [...]extauthz.Outcome{
-	extauthz.Admitted, extauthz.Throttled, extauthz.Unauthenticated,
-	extauthz.Forbidden, extauthz.Shadowed, extauthz.Failed,
-}
-
-// Top counts the decisions of the busiest consumers in bounded memory. It is a
-// space-saving sketch in the form of Misra and Gries, which holds the same
-// (Agarwal et al., Mergeable Summaries, 2012) and leaves the counts of those it
-// tracks exact from the moment it began to: whoever makes more than one in
-// capacity of the requests is tracked, and Decay lets those go who were busy
-// once. Safe for concurrent use.
+// Top counts the decisions of the busiest consumers in bounded memory, by a
+// space-saving sketch (Metwally, Agrawal, El Abbadi: Efficient Computation of
+// Frequent and Top-k Elements in Data Streams, 2005) in each shard of the
+// consumers: who is not tracked takes the place of who has least, and inherits
+// that weight as the error that its own may have. So, of n requests in a shard
+// that tracks m consumers, n and all weights halved by each Decay,
+//
+//   - a weight is never less than the requests of its consumer, and too much
+//     by its error at most, which is at most n/m;
+//   - whoever made more than n/m of the requests is tracked.
+//
+// It is our own because Go's libraries for it (go-topk, topk, datasketches-go)
+// are not made for many goroutines, count one number a consumer where outcomes
+// must be told apart, and give estimates where a Prometheus counter must never
+// go down: what is told here is exact from the moment that a consumer is
+// tracked. Safe for concurrent use.
 type Top struct {
 	shown  atomic.Int64 // how many have metrics of their own
 	seed   maphash.Seed
@@ -34,30 +38,21 @@ type Top struct {
 }
 
 type topShard struct {
-	mu     sync.RWMutex
+	mu     sync.Mutex
 	counts map[string]*counts
+	heap   []*counts // the one whose order is least comes first
 	max    int
-	floor  uint64 // requests of consumers who were not tracked
-	least  uint64 // no weight is below it
+	_      [64]byte // the next one's cache line is another
 }
 
-// counts are one consumer's decisions. Its weight is its requests since it was
-// tracked, halved by each Decay, plus the floor at that time.
+// counts are a tracked consumer's decisions.
 type counts struct {
-	by     [len(outcomes)]atomic.Uint64
-	passed uint64 // requests that weigh no more; guarded by the shard's mu
-	start  uint64
+	consumer string
+	by       [len(outcomes)]uint64 // since it is tracked
+	weight   uint64                // the sketch's count
+	excess   uint64                // how much too high that may be
+	order    uint64                // weight when it was last put in its place; since then it may have grown
 }
-
-func (c *counts) total() uint64 {
-	var n uint64
-	for i := range c.by {
-		n += c.by[i].Load()
-	}
-	return n
-}
-
-func (c *counts) weight() uint64 { return c.total() - c.passed + c.start }
 
 // Tally is what one consumer's requests came to.
 type Tally struct {
@@ -74,7 +69,7 @@ func NewTop(shown int) *Top {
 		"Decisions of the busiest consumers (telemetry.top_consumers), by outcome.", []string{"consumer", "outcome"}, nil)
 	t.Show(shown)
 	for i := range t.shards {
-		t.shards[i] = topShard{counts: map[string]*counts{}, max: max(32, 8*shown/topShards)}
+		t.shards[i].counts, t.shards[i].max = map[string]*counts{}, max(128, 8*shown/topShards)
 	}
 	return t
 }
@@ -91,45 +86,59 @@ func (t *Top) count(e *extauthz.Event) {
 		return
 	}
 	s := &t.shards[maphash.String(t.seed, e.Consumer)%topShards]
-	s.mu.RLock()
+	s.mu.Lock()
 	c := s.counts[e.Consumer]
-	s.mu.RUnlock()
 	if c == nil {
-		if c = s.track(e.Consumer); c == nil {
-			return
-		}
+		c = s.track(e.Consumer)
 	}
-	c.by[i].Add(1)
+	c.by[i]++
+	c.weight++
+	s.mu.Unlock()
 }
 
-// track makes room for a consumer, or lowers the bar for the next one.
+// track begins to count a consumer, in the place of another where all are taken.
 func (s *topShard) track(consumer string) *counts {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if c := s.counts[consumer]; c != nil {
-		return c
+	var c *counts
+	if len(s.heap) < s.max {
+		c = &counts{consumer: consumer}
+		s.heap = append(s.heap, c) // order is 0 in all of them until they are full
+	} else {
+		c = s.least()
+		delete(s.counts, c.consumer)
+		*c = counts{consumer: consumer, weight: c.weight, excess: c.weight, order: c.weight}
 	}
-	if len(s.counts) >= s.max {
-		if s.floor++; s.floor > s.least {
-			s.sweep()
-		}
-		return nil
-	}
-	c := &counts{start: s.floor}
 	s.counts[consumer] = c
-	s.least = min(s.least, c.start)
 	return c
 }
 
-// sweep drops whoever weighs no more than the floor.
-func (s *topShard) sweep() {
-	s.least = ^uint64(0)
-	for consumer, c := range s.counts {
-		if w := c.weight(); w <= s.floor {
-			delete(s.counts, consumer)
-		} else {
-			s.least = min(s.least, w)
+// least puts the consumer of the least weight in the first place. Weights only
+// grow, so that one whose place is right is not above any other.
+func (s *topShard) least() *counts {
+	for {
+		c := s.heap[0]
+		if c.order == c.weight {
+			return c
 		}
+		c.order = c.weight
+		s.sink()
+	}
+}
+
+// sink moves the first of the heap to its place.
+func (s *topShard) sink() {
+	for i := 0; ; {
+		child := 2*i + 1
+		if child >= len(s.heap) {
+			return
+		}
+		if other := child + 1; other < len(s.heap) && s.heap[other].order < s.heap[child].order {
+			child = other
+		}
+		if s.heap[i].order <= s.heap[child].order {
+			return
+		}
+		s.heap[i], s.heap[child] = s.heap[child], s.heap[i]
+		i = child
 	}
 }
 
@@ -139,33 +148,22 @@ func (t *Top) Decay() {
 	for i := range t.shards {
 		s := &t.shards[i]
 		s.mu.Lock()
-		for _, c := range s.counts {
-			own := c.total() - c.passed
-			c.passed += own - own/2
-			c.start /= 2
+		for _, c := range s.heap {
+			c.weight, c.excess, c.order = c.weight/2, c.excess/2, c.order/2
 		}
-		s.floor /= 2
-		s.least = 0
 		s.mu.Unlock()
 	}
 }
 
-// ranked is a tracked consumer.
-type ranked struct {
-	consumer string
-	weight   uint64
-	counts   *counts
-}
-
-func (t *Top) tracked() []ranked {
-	var all []ranked
+func (t *Top) tracked() []counts {
+	var all []counts
 	for i := range t.shards {
 		s := &t.shards[i]
-		s.mu.RLock()
-		for consumer, c := range s.counts {
-			all = append(all, ranked{consumer, c.weight(), c})
+		s.mu.Lock()
+		for _, c := range s.heap {
+			all = append(all, *c)
 		}
-		s.mu.RUnlock()
+		s.mu.Unlock()
 	}
 	return all
 }
@@ -182,13 +180,13 @@ func (t *Top) MostRefused(n int) []Tally {
 
 func (t *Top) tallies(n int, by func(Tally) uint64) []Tally {
 	tallies := []Tally{}
-	for _, r := range t.tracked() {
-		a := Tally{Consumer: r.consumer}
+	for _, c := range t.tracked() {
+		a := Tally{Consumer: c.consumer}
 		for i, outcome := range outcomes {
 			if outcome == extauthz.Admitted || outcome == extauthz.Shadowed {
-				a.Admitted += r.counts.by[i].Load()
+				a.Admitted += c.by[i]
 			} else if outcome != extauthz.Failed {
-				a.Refused += r.counts.by[i].Load()
+				a.Refused += c.by[i]
 			}
 		}
 		tallies = append(tallies, a)
@@ -205,13 +203,13 @@ func (t *Top) Describe(ch chan<- *prometheus.Desc) { ch <- t.desc }
 // Collect is prometheus.Collector.
 func (t *Top) Collect(ch chan<- prometheus.Metric) {
 	all := t.tracked()
-	slices.SortFunc(all, func(a, b ranked) int {
-		return cmp.Or(cmp.Compare(b.weight, a.weight), cmp.Compare(a.consumer, b.consumer))
+	slices.SortFunc(all, func(a, b counts) int {
+		return cmp.Or(cmp.Compare(b.weight-b.excess, a.weight-a.excess), cmp.Compare(a.consumer, b.consumer))
 	})
-	for _, r := range all[:min(len(all), int(t.shown.Load()))] {
+	for _, c := range all[:min(len(all), int(t.shown.Load()))] {
 		for i, outcome := range outcomes {
-			if n := r.counts.by[i].Load(); n > 0 {
-				ch <- prometheus.MustNewConstMetric(t.desc, prometheus.CounterValue, float64(n), r.consumer, string(outcome))
+			if n := c.by[i]; n > 0 {
+				ch <- prometheus.MustNewConstMetric(t.desc, prometheus.CounterValue, float64(n), c.consumer, string(outcome))
 			}
 		}
 	}
