@@ -30,14 +30,14 @@ type fastBytes struct {
 func newFastBytes(s *Server, method string, h BytesHandler) *fastBytes {
 	m := &fastBytes{server: s, method: method, handle: h, counts: s.metrics.method(method)}
 	inline := limits.WithoutWaiting(context.Background())
-	m.contexts.New = func() any { return &inlineContext{Context: inline} }
+	m.contexts.New = func() any { return &inlineContext{Context: inline, lane: m.counts.newLane()} }
 	return m
 }
 
 // ServeUnary implements [fastgrpc.Handler].
 func (m *fastBytes) ServeUnary(call *fastgrpc.Call, request, response []byte) ([]byte, fastgrpc.Status) {
-	counts := m.counts.begin()
 	ctx := m.contexts.Get().(*inlineContext)
+	counts := m.counts.beginAt(ctx.lane, call.Received()) // which spares a look at the clock
 	ctx.call = call
 	answer, err := m.decide(ctx, request, response)
 	ctx.call = nil
@@ -75,6 +75,7 @@ func (m *fastBytes) end(counts measured, answer []byte, err error) ([]byte, fast
 type inlineContext struct {
 	context.Context
 	call *fastgrpc.Call
+	lane *lane // where calls of the processor that has this one are counted
 }
 
 // Deadline implements [context.Context].

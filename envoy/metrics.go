@@ -23,7 +23,6 @@ import (
 type metrics struct {
 	started, handled, seconds *prometheus.Desc
 	panics                    prometheus.Counter
-	born                      time.Time // what calls are timed from: half as dear as reading the wall clock too
 
 	// methods is filled when serving begins, so that no series depends on what
 	// a caller sends.
@@ -72,7 +71,6 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		seconds: prometheus.NewDesc("grpc_server_handling_seconds", "How long RPCs took in the server.", method, nil),
 		panics: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "grpc_server_panics_total", Help: "Panics in handlers; each was answered INTERNAL and is a bug."}),
-		born: time.Now(),
 	}
 	m.methods.Store(&map[string]*methodMetrics{})
 	for _, c := range []prometheus.Collector{m, m.panics} {
@@ -99,7 +97,7 @@ func (m *metrics) know(services map[string]grpc.ServiceInfo) {
 
 func newMethodMetrics(m *metrics, labels ...string) *methodMetrics {
 	mm := &methodMetrics{all: m, labels: labels, lanes: make([]lane, 2*runtime.GOMAXPROCS(0))}
-	mm.pool.New = func() any { return &mm.lanes[mm.last.Add(1)%uint32(len(mm.lanes))] }
+	mm.pool.New = func() any { return mm.newLane() }
 	return mm
 }
 
@@ -136,25 +134,41 @@ func (m *metrics) panicked() {
 type measured struct {
 	*methodMetrics
 	lane  *lane
-	start time.Duration
+	start time.Time
 }
 
-// begin counts a started call.
+// begin counts a call that starts now.
 func (mm *methodMetrics) begin() measured {
 	if mm == nil {
 		return measured{}
 	}
 	l := mm.pool.Get().(*lane)
 	mm.pool.Put(l)
+	return mm.beginAt(l, time.Now())
+}
+
+// beginAt counts a call that has started, in a lane of newLane.
+func (mm *methodMetrics) beginAt(l *lane, start time.Time) measured {
+	if mm == nil {
+		return measured{}
+	}
 	l.started.Add(1)
-	return measured{mm, l, time.Since(mm.all.born)}
+	return measured{mm, l, start}
+}
+
+// newLane returns one that the fewest use; nil where nothing is counted.
+func (mm *methodMetrics) newLane() *lane {
+	if mm == nil {
+		return nil
+	}
+	return &mm.lanes[mm.last.Add(1)%uint32(len(mm.lanes))]
 }
 
 func (c measured) end(code codes.Code) {
 	if c.lane == nil {
 		return
 	}
-	took := time.Since(c.all.born) - c.start
+	took := time.Since(c.start)
 	bucket := 0
 	for bucket < buckets && took > bounds[bucket] {
 		bucket++

@@ -74,7 +74,7 @@ func (s *Server) observe(ctx context.Context, now limits.Time, w *work, err erro
 		e.Outcome = Failed
 	}
 	if !d.Allowed() {
-		e.Method, e.Path, e.RequestID = w.view.Method, NormalPath(w.view.Path), w.view.ID
+		e.Method, e.Path, e.RequestID = w.view.Method, w.view.Path, w.view.ID
 	}
 	if s.traced || !d.Allowed() {
 		e.Trace = trace(ctx, &w.view)

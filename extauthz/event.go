@@ -33,7 +33,8 @@ type Event struct {
 	Took     time.Duration // to decide, without Wait
 	Wait     time.Duration // how long it was held
 
-	// Of refusals only, and valid until Observe returns.
+	// Of refusals only, and valid until Observe returns. Path is as it was sent,
+	// with what may hold a credential: NormalPath is what may be shown.
 	Method, Path, RequestID string
 
 	// Of refusals, and of all where the observer records traces.

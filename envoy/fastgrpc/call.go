@@ -49,8 +49,13 @@ type Call struct {
 // Method is the call's full name, as "/grpc.health.v1.Health/Check".
 func (c *Call) Method() string { return c.stream.path }
 
-// Received is when the bytes of the call were read.
-func (c *Call) Received() time.Time { return c.conn.now }
+// Received is when the bytes of the call were read; never, of the zero Call.
+func (c *Call) Received() time.Time {
+	if c.conn == nil {
+		return time.Time{}
+	}
+	return c.conn.now
+}
 
 // Deadline is when the client stops waiting; ok is false if it set no
 // grpc-timeout.

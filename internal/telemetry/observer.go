@@ -29,8 +29,11 @@ func (o *Observer) Observe(e *extauthz.Event) {
 	} else {
 		o.metrics.decisions.add(e)
 	}
-	o.top.count(e)
-	o.refusals.add(e)
+	last := o.top.count(e)
+	if last == nil {
+		last = &o.refusals.last
+	}
+	o.refusals.add(e, last)
 }
 
 // Flush logs the refusals that followed the first of their burst. Call it every

@@ -3,9 +3,8 @@ package telemetry
 import (
 	"context"
 	"encoding/hex"
-	"hash/maphash"
 	"log/slog"
-	"strings"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,23 +17,15 @@ import (
 // maxBursts bounds the refusals that are told apart between two summaries.
 const maxBursts = 1000
 
-const refusalShards = 16
-
 // refusals logs the first refusal of a burst at once and counts the rest until
 // the next Flush. Safe for concurrent use.
 type refusals struct {
-	log    *slog.Logger
-	seed   maphash.Seed
-	known  atomic.Int64 // bursts in all shards
-	others atomic.Int64 // refusals of those beyond maxBursts
-	shards [refusalShards]refusalShard
-}
+	log  *slog.Logger
+	last lastBurst // of callers who are no consumers
 
-// refusalShard holds the bursts of some consumers.
-type refusalShard struct {
-	mu     sync.Mutex
-	bursts map[burst]*int64 // refused since the last line about it
-	_      [64]byte         // the next one's cache line is another
+	mu     sync.Mutex // guards what follows
+	bursts map[burst]*tally
+	others int64 // refusals of bursts beyond maxBursts
 }
 
 // burst is what consecutive refusals have in common. Tokens that nobody issued
@@ -44,88 +35,103 @@ type burst struct {
 	outcome                                     extauthz.Outcome
 }
 
+// tally is a burst that goes on.
+type tally struct {
+	burst
+	spec *limits.Spec
+	n    atomic.Int64 // refused since the last line about it, or far below 0: it is over
+}
+
+const burstOver = math.MinInt64 / 2
+
+// lastBurst remembers where a caller's last refusal was counted, since the next
+// one is mostly like it: then neither a lock nor a look-up is needed.
+type lastBurst = atomic.Pointer[tally]
+
 func newRefusals(log *slog.Logger) *refusals {
-	r := &refusals{log: log, seed: maphash.MakeSeed()}
-	for i := range r.shards {
-		r.shards[i].bursts = map[burst]*int64{}
-	}
-	return r
+	return &refusals{log: log, bursts: map[burst]*tally{}}
 }
 
 func refused(o extauthz.Outcome) bool {
 	return o == extauthz.Throttled || o == extauthz.Unauthenticated || o == extauthz.Forbidden
 }
 
-func (r *refusals) add(e *extauthz.Event) {
+// add takes in a decision; last belongs to its caller.
+func (r *refusals) add(e *extauthz.Event, last *lastBurst) {
 	// Where it is not to be logged no burst begins, so that one that is logged
 	// later has its first in full.
 	if !refused(e.Outcome) || !r.log.Enabled(context.Background(), slog.LevelInfo) {
 		return
 	}
-	b := burst{e.API, e.Consumer, e.Token, limitName(e), e.Rule, e.Upstream, e.Outcome}
-	if !r.first(b) {
+	if last.Load().goesOn(e) {
 		return
 	}
-	attrs := append(b.attrs(),
+	t, first := r.count(e)
+	if t == nil {
+		return
+	}
+	last.Store(t)
+	if !first {
+		return
+	}
+	attrs := append(t.attrs(),
 		slog.String("rate", rate(e)),
 		slog.String("method", e.Method),
-		slog.String("path", withoutQuery(e.Path)),
+		slog.String("path", path(e)),
 		slog.String("request_id", e.RequestID),
 		slog.String("trace_id", traceID(&e.Trace)))
 	r.log.LogAttrs(context.Background(), slog.LevelInfo, "request refused", attrs...)
 }
 
-// first counts a refusal and reports whether it begins a burst.
-func (r *refusals) first(b burst) bool {
-	s := &r.shards[maphash.String(r.seed, b.consumer)%refusalShards]
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if n := s.bursts[b]; n != nil {
-		*n++
-		return false
-	}
-	if r.known.Add(1) > maxBursts {
-		r.known.Add(-1)
-		r.others.Add(1)
-		return false
-	}
-	s.bursts[b] = new(int64)
-	return true
+// goesOn counts a refusal if it is one more of the burst.
+func (t *tally) goesOn(e *extauthz.Event) bool {
+	return t != nil && t.spec == e.Limit && t.outcome == e.Outcome && t.consumer == e.Consumer && t.token == e.Token &&
+		t.rule == e.Rule && t.upstream == e.Upstream && t.api == e.API && t.n.Add(1) > 0
 }
 
-// sum is how many refusals of a burst followed.
-type sum struct {
-	burst
-	n int64
+// count counts a refusal and reports whether it begins a burst; there is no
+// tally if there are too many.
+func (r *refusals) count(e *extauthz.Event) (t *tally, first bool) {
+	b := burst{e.API, e.Consumer, e.Token, limitName(e), e.Rule, e.Upstream, e.Outcome}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if t := r.bursts[b]; t != nil {
+		t.n.Add(1)
+		return t, false
+	}
+	if len(r.bursts) >= maxBursts {
+		r.others++
+		return nil, false
+	}
+	t = &tally{burst: b, spec: e.Limit}
+	r.bursts[b] = t
+	return t, true
 }
 
-// take adds what followed, and forgets the bursts that are over.
-func (r *refusals) take(s *refusalShard, sums []sum) []sum {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for b, n := range s.bursts {
-		if *n == 0 {
-			delete(s.bursts, b)
-			r.known.Add(-1)
+// flush logs how many refusals followed in the interval that ends now, and
+// forgets the bursts that are over.
+func (r *refusals) flush(interval time.Duration) {
+	type sum struct {
+		*tally
+		n int64
+	}
+	var sums []sum
+	r.mu.Lock()
+	for b, t := range r.bursts {
+		if t.n.CompareAndSwap(0, burstOver) {
+			delete(r.bursts, b)
 			continue
 		}
-		sums = append(sums, sum{b, *n})
-		*n = 0
+		sums = append(sums, sum{t, t.n.Swap(0)})
 	}
-	return sums
-}
-
-// flush logs how many refusals followed in the interval that ends now.
-func (r *refusals) flush(interval time.Duration) {
-	var sums []sum
-	for i := range r.shards {
-		sums = r.take(&r.shards[i], sums)
-	}
+	others := r.others
+	r.others = 0
+	r.mu.Unlock()
 	for _, s := range sums {
 		r.log.LogAttrs(context.Background(), slog.LevelInfo, "more requests refused",
 			append(s.attrs(), slog.Int64("count", s.n), slog.String("interval", interval.String()))...)
 	}
-	if others := r.others.Swap(0); others > 0 {
+	if others > 0 {
 		r.log.LogAttrs(context.Background(), slog.LevelInfo, "requests of further consumers refused",
 			slog.Int64("count", others), slog.String("interval", interval.String()))
 	}
@@ -145,10 +151,12 @@ func (b burst) attrs() []slog.Attr {
 	return attrs
 }
 
-// withoutQuery cuts off what may hold a token.
-func withoutQuery(path string) string {
-	path, _, _ = strings.Cut(path, "?")
-	return path
+// path is what a request asked for, without the query, which may hold a token.
+func path(e *extauthz.Event) string {
+	if e.Path == "" {
+		return ""
+	}
+	return extauthz.NormalPath(e.Path)
 }
 
 func traceID(t *extauthz.Trace) string {

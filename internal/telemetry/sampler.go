@@ -53,7 +53,7 @@ func newSampler(lookup func(string) (string, bool)) (sampler, error) {
 func (s sampler) samples(parent *extauthz.Trace) bool {
 	switch {
 	case !parent.Valid():
-		return rand.Uint64()>>1 < s.bound
+		return s.bound > 0 && rand.Uint64()>>1 < s.bound
 	case s.parentBased:
 		return parent.Sampled
 	}

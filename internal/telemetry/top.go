@@ -52,6 +52,8 @@ type counts struct {
 	weight   uint64                // the sketch's count
 	excess   uint64                // how much too high that may be
 	order    uint64                // weight when it was last put in its place; since then it may have grown
+
+	last lastBurst // not guarded; of whoever was tracked here before it may be too
 }
 
 // Tally is what one consumer's requests came to.
@@ -77,13 +79,12 @@ func NewTop(shown int) *Top {
 // Show changes how many consumers have metrics of their own.
 func (t *Top) Show(n int) { t.shown.Store(int64(n)) }
 
-func (t *Top) count(e *extauthz.Event) {
-	if e.Consumer == "" {
-		return
-	}
+// count takes a decision in, and returns where the last burst of refusals of
+// its consumer is remembered, nil if it has none.
+func (t *Top) count(e *extauthz.Event) *lastBurst {
 	i := slices.Index(outcomes[:], e.Outcome)
-	if i < 0 {
-		return
+	if i < 0 || e.Consumer == "" {
+		return nil
 	}
 	s := &t.shards[maphash.String(t.seed, e.Consumer)%topShards]
 	s.mu.Lock()
@@ -94,6 +95,7 @@ func (t *Top) count(e *extauthz.Event) {
 	c.by[i]++
 	c.weight++
 	s.mu.Unlock()
+	return &c.last
 }
 
 // track begins to count a consumer, in the place of another where all are taken.
@@ -105,7 +107,7 @@ func (s *topShard) track(consumer string) *counts {
 	} else {
 		c = s.least()
 		delete(s.counts, c.consumer)
-		*c = counts{consumer: consumer, weight: c.weight, excess: c.weight, order: c.weight}
+		c.consumer, c.by, c.excess = consumer, [len(outcomes)]uint64{}, c.weight
 	}
 	s.counts[consumer] = c
 	return c
@@ -155,13 +157,20 @@ func (t *Top) Decay() {
 	}
 }
 
-func (t *Top) tracked() []counts {
-	var all []counts
+// ranked is a consumer that is tracked.
+type ranked struct {
+	consumer string
+	by       [len(outcomes)]uint64
+	sure     uint64 // the least that its weight can be
+}
+
+func (t *Top) tracked() []ranked {
+	var all []ranked
 	for i := range t.shards {
 		s := &t.shards[i]
 		s.mu.Lock()
 		for _, c := range s.heap {
-			all = append(all, *c)
+			all = append(all, ranked{c.consumer, c.by, c.weight - c.excess})
 		}
 		s.mu.Unlock()
 	}
@@ -203,8 +212,8 @@ func (t *Top) Describe(ch chan<- *prometheus.Desc) { ch <- t.desc }
 // Collect is prometheus.Collector.
 func (t *Top) Collect(ch chan<- prometheus.Metric) {
 	all := t.tracked()
-	slices.SortFunc(all, func(a, b counts) int {
-		return cmp.Or(cmp.Compare(b.weight-b.excess, a.weight-a.excess), cmp.Compare(a.consumer, b.consumer))
+	slices.SortFunc(all, func(a, b ranked) int {
+		return cmp.Or(cmp.Compare(b.sure, a.sure), cmp.Compare(a.consumer, b.consumer))
 	})
 	for _, c := range all[:min(len(all), int(t.shown.Load()))] {
 		for i, outcome := range outcomes {

@@ -167,7 +167,7 @@ func attributes(e *extauthz.Event, service, method string) []attribute.KeyValue 
 	text("tollgate.token", e.Token)
 	text("tollgate.limit", limitName(e))
 	text("http.request.method", strings.Clone(e.Method)) // the span outlives the request
-	text("url.path", strings.Clone(withoutQuery(e.Path)))
+	text("url.path", strings.Clone(path(e)))
 	all = append(all, attribute.Float64("tollgate.wait", e.Wait.Seconds()))
 	if e.Outcome == extauthz.Throttled && e.Decision.Wait != limits.Never {
 		all = append(all, attribute.Float64("tollgate.retry_after", e.Decision.Wait.Seconds()))
