@@ -103,7 +103,7 @@ token in the request, takes from that token's limits, and answers: admit, 401,
 		},
 	}
 	root.AddCommand(newServe(), newRateLimit(), newCheck(), newDemo(), newEnvoy(),
-		newConsumer(), newToken(), newSettings(), newTop(), newVersion())
+		newConsumer(), newToken(), newSettings(), newTop(), newBackup(), newRestore(), newVersion())
 	return root
 }
 

@@ -9,7 +9,9 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -33,6 +35,7 @@ type fixture struct {
 	token     config.TokenHash
 	events    *events.Log
 	audit     bytes.Buffer
+	backups   int // that were taken
 }
 
 func newFixture(t *testing.T) *fixture {
@@ -75,12 +78,19 @@ func newFixture(t *testing.T) *fixture {
 			return nil
 		},
 		Refresh: store.Refresh,
+		Backup:  func() (*os.File, error) { f.backups++; return db.Backup() },
 	})
 	return f
 }
 
 // ask calls the API from this machine; headers are pairs.
 func (f *fixture) ask(method, path, body string, headers ...string) *httptest.ResponseRecorder {
+	w := httptest.NewRecorder()
+	f.serve(w, method, path, body, headers...)
+	return w
+}
+
+func (f *fixture) serve(w http.ResponseWriter, method, path, body string, headers ...string) {
 	r := httptest.NewRequest(method, path, strings.NewReader(body))
 	r.RemoteAddr, r.Host = "127.0.0.1:1234", "localhost:8080"
 	r.Header.Set("content-type", "application/json")
@@ -94,9 +104,7 @@ func (f *fixture) ask(method, path, body string, headers ...string) *httptest.Re
 			r.Header.Set(headers[i], headers[i+1])
 		}
 	}
-	w := httptest.NewRecorder()
 	f.api.ServeHTTP(w, r)
-	return w
 }
 
 const billing = "/v1/consumers/billing"
@@ -394,4 +402,55 @@ func TestSearch(t *testing.T) {
 	if want := "Billing bill-2 unbilled"; strings.Join(ids, " ") != want {
 		t.Errorf("found %v, want %v", ids, want)
 	}
+}
+
+// TestBackup: only for who may call, one at a time, and never with a secret.
+func TestBackup(t *testing.T) {
+	f := newFixture(t)
+	var issued struct{ Token string }
+	f.ask("PUT", billing, `{}`)
+	if err := json.Unmarshal(f.ask("POST", billing+"/tokens", `{"id":"prod"}`).Body.Bytes(), &issued); err != nil || issued.Token == "" {
+		t.Fatalf("no token: %v", err)
+	}
+	w := f.ask("GET", "/v1/backup", "")
+	if w.Code != 200 || w.Header().Get("content-length") != fmt.Sprint(w.Body.Len()) || !bytes.Contains(w.Body.Bytes(), []byte("billing")) {
+		t.Errorf("HTTP %d, %v, %d bytes: want the store", w.Code, w.Header(), w.Body.Len())
+	}
+	if bytes.Contains(w.Body.Bytes(), []byte(issued.Token)) {
+		t.Error("a token is in the backup")
+	}
+	if !strings.Contains(f.audit.String(), `"store.backup"`) {
+		t.Errorf("nothing tells of the backup: %s", f.audit.String())
+	}
+	if w := f.ask("GET", "/v1/backup", "", "remote", "192.0.2.1:1"); w.Code != 403 && w.Code != 401 {
+		t.Errorf("from elsewhere: HTTP %d", w.Code)
+	}
+	if f.backups != 1 {
+		t.Errorf("%d backups were taken, want 1", f.backups)
+	}
+
+	reading := &blocked{ResponseRecorder: httptest.NewRecorder(), began: make(chan struct{}), goOn: make(chan struct{})}
+	done := make(chan struct{})
+	go func() { defer close(done); f.serve(reading, "GET", "/v1/backup", "") }()
+	<-reading.began
+	if w := f.ask("GET", "/v1/backup", ""); w.Code != 503 || w.Header().Get("retry-after") == "" {
+		t.Errorf("a second at once: HTTP %d, want 503 with Retry-After", w.Code)
+	}
+	close(reading.goOn)
+	<-done
+	if w := f.ask("GET", "/v1/backup", ""); w.Code != 200 {
+		t.Errorf("afterwards: HTTP %d, want 200", w.Code)
+	}
+}
+
+// blocked is a caller that reads only when it is told to.
+type blocked struct {
+	*httptest.ResponseRecorder
+	once        sync.Once
+	began, goOn chan struct{}
+}
+
+func (b *blocked) Write(p []byte) (int, error) {
+	b.once.Do(func() { close(b.began); <-b.goOn })
+	return b.ResponseRecorder.Write(p)
 }

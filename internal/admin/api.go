@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -32,6 +33,7 @@ type Options struct {
 	Settings    func() Settings
 	SetSettings func(context.Context, Settings) error // checked; in force and on disk when it returns
 	Refresh     func(context.Context) error           // read the source again
+	Backup      func() (*os.File, error)              // a copy of the store, gone when it is closed
 }
 
 // API is the admin API, an http.Handler for /v1/. Safe for concurrent use.
@@ -39,6 +41,7 @@ type API struct {
 	o        Options
 	mux      *http.ServeMux
 	settings sync.Mutex    // held by a change of the settings
+	backups  sync.Mutex    // held while a backup is sent
 	streams  chan struct{} // as many as GET /v1/events are served
 }
 
@@ -67,6 +70,7 @@ func (a *API) routes() map[string]methods {
 		"/v1/upstreams/{id}/pressure":              {"DELETE": a.endPressure},
 		"/v1/top":                                  {"GET": a.top},
 		"/v1/config":                               {"GET": a.config},
+		"/v1/backup":                               {"GET": a.backUp},
 		"/v1/events":                               {"GET": a.followEvents},
 	}
 }

@@ -21,6 +21,7 @@ const (
 	setSettings    = "settings.set"
 	refreshSource  = "source.refresh"
 	endPressure    = "upstream.reset"
+	backUpStore    = "store.backup"
 )
 
 // audit tells of a change that was made. before and after hold no secret: of

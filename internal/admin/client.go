@@ -162,10 +162,11 @@ func path(parts ...string) string {
 type call struct {
 	method string // empty means GET
 	path   string
-	etag   string // If-Match
-	absent bool   // If-None-Match: *
-	in     any    // nil: no body
-	out    any    // nil: no answer is expected
+	etag   string    // If-Match
+	absent bool      // If-None-Match: *
+	in     any       // nil: no body
+	out    any       // nil: no answer is expected
+	copy   io.Writer // takes the answer as it is; nil: out does
 }
 
 func (c *Client) do(ctx context.Context, k call) (etag string, err error) {
@@ -198,6 +199,12 @@ func (c *Client) do(ctx context.Context, k call) (etag string, err error) {
 		return "", c.unreachable(err)
 	}
 	defer resp.Body.Close()
+	if k.copy != nil && resp.StatusCode < http.StatusBadRequest {
+		if _, err := io.Copy(k.copy, resp.Body); err != nil {
+			return "", fmt.Errorf("%s: %w", c.Server, err)
+		}
+		return "", nil
+	}
 	data, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", c.Server, err)

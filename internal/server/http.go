@@ -60,6 +60,7 @@ func (s *Server) everything() *http.ServeMux {
 		Settings:    s.settings,
 		SetSettings: s.setSettings,
 		Refresh:     func(ctx context.Context) error { return s.store.Refresh(ctx) },
+		Backup:      s.db.Backup,
 	}))
 	return mux
 }

@@ -35,7 +35,7 @@ func (s *Server) openStore(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("make the data directory: %w: name another with --data-dir", err)
 	}
-	s.db, err = embedded.Open(filepath.Join(dir, "tollgate.db"), embedded.Options{
+	s.db, err = embedded.Open(filepath.Join(dir, embedded.FileName), embedded.Options{
 		Clock:  s.clock,
 		Failed: func(err error) { s.log.Error("states could not be written, trying again", "err", err) },
 	})

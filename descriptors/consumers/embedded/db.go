@@ -28,6 +28,9 @@ var (
 
 const format = 1
 
+// FileName is the store's file in a data directory.
+const FileName = "tollgate.db"
+
 // lockTimeout is how long Open waits for another process to let go of the file.
 const lockTimeout = time.Second
 
@@ -106,17 +109,30 @@ func explain(path string, err error) error {
 }
 
 func damaged(path string, err error) error {
-	return fmt.Errorf("%s is damaged (%w): put a backup in its place, or move it away to start with an empty one; consumers and tokens are then to be made anew", path, err)
+	return fmt.Errorf("%s is damaged (%w): put a backup in its place (`tollgate restore`), or move it away to start with an empty one; consumers and tokens are then to be made anew", path, err)
 }
 
 // guard calls f with whatever a damaged file makes of reading it as an error:
 // bbolt checks its pages by panics, and a mapping of a file that was cut short
 // faults.
-func guard(path string, f func() error) (err error) {
+func guard(path string, f func() error) error {
+	err := caught(f)
+	if broken, is := err.(fault); is { // and nothing that wraps one: that has its path already
+		return damaged(path, broken)
+	}
+	return err
+}
+
+// fault is a panic that reading a damaged file ended in.
+type fault struct{ what any }
+
+func (f fault) Error() string { return fmt.Sprint(f.what) }
+
+func caught(f func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if p := recover(); p != nil {
-			err = damaged(path, fmt.Errorf("%v", p))
+			err = fault{p}
 		}
 	}()
 	return f()
@@ -125,12 +141,8 @@ func guard(path string, f func() error) (err error) {
 // prepare checks the file and makes what is missing.
 func (db *DB) prepare() error {
 	err := db.bolt.View(func(tx *bbolt.Tx) error {
-		info, err := os.Stat(db.path)
-		if err != nil {
-			return err
-		}
-		if info.Size() < tx.Size() {
-			return damaged(db.path, fmt.Errorf("%d bytes of %d are there", info.Size(), tx.Size()))
+		if err := whole(db.path, tx); err != nil {
+			return damaged(db.path, err)
 		}
 		return nil
 	})
@@ -138,23 +150,42 @@ func (db *DB) prepare() error {
 		return err
 	}
 	return db.bolt.Update(func(tx *bbolt.Tx) error {
-		for _, name := range [][]byte{bucketMeta, bucketConsumers, bucketSettings, bucketStates, bucketCounters, bucketNotes} {
+		for _, name := range buckets() {
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 				return err
 			}
 		}
 		meta := tx.Bucket(bucketMeta)
-		v := meta.Get(keyFormat)
-		switch {
-		case v == nil:
+		if meta.Get(keyFormat) == nil {
 			return meta.Put(keyFormat, binary.BigEndian.AppendUint32(nil, format))
-		case len(v) != 4:
-			return damaged(db.path, errors.New("no format"))
-		case binary.BigEndian.Uint32(v) != format:
-			return fmt.Errorf("%s was written by another version of tollgate (format %d, this one reads %d): use that version", db.path, binary.BigEndian.Uint32(v), format)
 		}
-		return nil
+		return readable(db.path, meta)
 	})
+}
+
+// whole says whether the file is as long as it should be.
+func whole(path string, tx *bbolt.Tx) error {
+	info, err := os.Stat(path)
+	if err == nil && info.Size() < tx.Size() {
+		err = fmt.Errorf("%d bytes of %d are there", info.Size(), tx.Size())
+	}
+	return err
+}
+
+func buckets() [][]byte {
+	return [][]byte{bucketMeta, bucketConsumers, bucketSettings, bucketStates, bucketCounters, bucketNotes}
+}
+
+// readable says whether this version can read what a file holds.
+func readable(path string, meta *bbolt.Bucket) error {
+	v := meta.Get(keyFormat)
+	switch {
+	case len(v) != 4:
+		return damaged(path, errors.New("no format"))
+	case binary.BigEndian.Uint32(v) != format:
+		return fmt.Errorf("%s was written by another version of tollgate (format %d, this one reads %d): use that version", path, binary.BigEndian.Uint32(v), format)
+	}
+	return nil
 }
 
 // Close writes what is left and closes the file. Changes after it fail.
