@@ -1,3 +1,5 @@
+//go:build apiserver
+
 // Command apiserver is Kubernetes' own kube-apiserver, built from its Go
 // module so that the tests of the companion need no download but modules.
 package main
