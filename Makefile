@@ -134,6 +134,19 @@ screenshots: ## Take the README's pictures of the console: internal/console/test
 h2spec: $(H2SPEC) ## Run the HTTP/2 conformance suite against the fast listener
 	go test -count=1 -run H2Spec ./envoy/fastgrpc
 
+.PHONY: tonic
+tonic: ## Ask the fast listener with tonic's client, in Rust (needs cargo; once built, the tests use it)
+	@if ! command -v cargo >/dev/null; then \
+		echo "tonic: NOT RUN: no cargo; install Rust 1.85 or newer"; \
+	else \
+		CARGO_TARGET_DIR=$(TOOLS)/tonic cargo build --release --locked --manifest-path envoy/fastgrpc/peers/tonic/Cargo.toml && \
+		go test -count=1 -run Tonic -v ./internal/endtoend; \
+	fi
+
+.PHONY: soak
+soak: envoy ## Envoys and clients on the fast listener while instances restart, die and stall (DURATION=30m RATE=500)
+	go test -count=1 -timeout 0 -run Soak -v ./internal/endtoend -soak $(or $(DURATION),30m) -soak.rate $(or $(RATE),500)
+
 .PHONY: vulncheck
 vulncheck: $(GOVULNCHECK) ## Known vulnerabilities (needs the Go vulnerability database)
 	@$(GOVULNCHECK) ./... >$(TOOLS)/vulncheck.txt 2>&1; status=$$?; \

@@ -42,7 +42,12 @@ func newGate(t *testing.T, rules ...string) *gate {
 	g := &gate{clock: limits.NewClock(), registry: consumers.NewRegistry(consumers.RegistryOptions{})}
 	g.book = descriptors.NewBook(limits.NewTable(limits.TableOptions{}))
 	g.queue = limits.NewQueue(g.clock, limits.QueueOptions{})
-	t.Cleanup(g.queue.Close)
+	t.Cleanup(func() {
+		if g.server != nil {
+			g.server.Close()
+		}
+		g.queue.Close()
+	})
 	g.setRules(t, rules...)
 	return g
 }
@@ -110,7 +115,6 @@ func (g *gate) serve(t *testing.T, address string, o envoy.ServerOptions) {
 	if lis.Addr().Network() == "tcp" {
 		g.addr = lis.Addr().String()
 	}
-	t.Cleanup(s.Close)
 }
 
 // drain shuts down as on SIGTERM.
