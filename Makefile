@@ -98,7 +98,7 @@ lint: $(STATICCHECK) ## gofmt, vet, staticcheck, tidy go.mod
 	$(STATICCHECK) -checks all,-ST1003,-ST1016,-ST1020,-ST1021,-ST1022 ./...
 
 .PHONY: bench
-bench: build ## CPU, throughput and latency beside a server that only says OK (BENCH='-rounds 5 …')
+bench: build ## CPU, throughput and latency beside a server that only says OK, and the goals: 20 minutes (BENCH=-quick: one)
 	go run ./internal/bench $(BENCH)
 
 .PHONY: stress

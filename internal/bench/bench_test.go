@@ -2,6 +2,8 @@ package main
 
 import (
 	"net"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -16,12 +18,12 @@ func TestRefusalsAreTold(t *testing.T) {
 		name   string
 		make   func(int, uint64) (messages, error)
 		answer proto.Message
-		want   bool
+		want   outcome
 	}{
-		{"check ok", newCheck, &authv3.CheckResponse{Status: &rpcstatus.Status{}}, false},
-		{"check denied", newCheck, &authv3.CheckResponse{Status: &rpcstatus.Status{Code: 8}}, true},
-		{"rate limit ok", newRateLimit, &rlsv3.RateLimitResponse{OverallCode: rlsv3.RateLimitResponse_OK}, false},
-		{"rate limit over", newRateLimit, &rlsv3.RateLimitResponse{OverallCode: rlsv3.RateLimitResponse_OVER_LIMIT}, true},
+		{"check ok", newCheck, &authv3.CheckResponse{Status: &rpcstatus.Status{}}, admitted},
+		{"check denied", newCheck, &authv3.CheckResponse{Status: &rpcstatus.Status{Code: 8}}, refused},
+		{"rate limit ok", newRateLimit, &rlsv3.RateLimitResponse{OverallCode: rlsv3.RateLimitResponse_OK}, admitted},
+		{"rate limit over", newRateLimit, &rlsv3.RateLimitResponse{OverallCode: rlsv3.RateLimitResponse_OVER_LIMIT}, refused},
 	} {
 		m, err := c.make(1000, 1)
 		if err != nil {
@@ -31,8 +33,12 @@ func TestRefusalsAreTold(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := m.refused(encoded); got != c.want {
-			t.Errorf("%s: refused = %v, want %v", c.name, got, c.want)
+		r := &reply{grpc: "0", body: append(make([]byte, 5), encoded...)}
+		if got := m.judge(r); got != c.want {
+			t.Errorf("%s: judge = %v, want %v", c.name, got, c.want)
+		}
+		if got := m.judge(&reply{grpc: "13"}); got != failed {
+			t.Errorf("%s: judge of an error = %v, want %v", c.name, got, failed)
 		}
 	}
 }
@@ -45,7 +51,7 @@ func TestMessagesCarryTheTokens(t *testing.T) {
 	seen := map[string]bool{}
 	for range 100 {
 		var request authv3.CheckRequest
-		if err := proto.Unmarshal(m.next(), &request); err != nil {
+		if err := proto.Unmarshal(m.next().body, &request); err != nil {
 			t.Fatal(err)
 		}
 		seen[request.GetAttributes().GetRequest().GetHttp().GetHeaders()["authorization"]] = true
@@ -68,19 +74,66 @@ func TestDriveCountsWhatTheFloorAnswers(t *testing.T) {
 		{Connections: 2, Streams: 3, Warm: 10 * time.Millisecond, Run: 200 * time.Millisecond},
 		{Connections: 2, Rate: 500, Warm: 10 * time.Millisecond, Run: 200 * time.Millisecond},
 	} {
-		calls := 0
-		r, err := drive(listener.Addr().String(), checkPath, l, func(i int) messages {
-			m, err := newCheck(10, uint64(i))
-			if err != nil {
-				t.Fatal(err)
-			}
-			return m
-		}, func() { calls++ })
+		measured := 0
+		sources, err := sourcesOf(calls["check"], 10, l.Connections)
 		if err != nil {
-			t.Fatalf("%v: %v", l, err)
+			t.Fatal(err)
 		}
-		if r.Answered == 0 || r.Failed != 0 || r.Refused != 0 || r.Latency.TotalCount() != r.Answered || calls != 2 {
-			t.Errorf("%v: answered %d, failed %d, refused %d, timed %d, measured %d times", l, r.Answered, r.Failed, r.Refused, r.Latency.TotalCount(), calls)
+		r, err := drive(listener.Addr().String(), calls["check"], l, sources, func() { measured++ })
+		if err != nil {
+			t.Fatalf("%+v: %v", l, err)
+		}
+		if r.Answered == 0 || r.Failed != 0 || r.Refused != 0 || r.Latency.TotalCount() != r.Answered || measured != 2 {
+			t.Errorf("%+v: answered %d, failed %d, refused %d, timed %d, measured %d times", l, r.Answered, r.Failed, r.Refused, r.Latency.TotalCount(), measured)
+		}
+	}
+}
+
+func TestMediansAndRatios(t *testing.T) {
+	slow := []figures{{cpu: 10, failed: 1}, {cpu: 40}, {cpu: 30}}
+	fast := []figures{{cpu: 5}, {cpu: 10}, {cpu: 10, failed: 2}}
+	if m := median(slow); m.cpu != 30 || m.failed != 1 {
+		t.Errorf("median = %v of %d failed, want 30 of 1", m.cpu, m.failed)
+	}
+	// The rounds' ratios are 2, 4 and 3.
+	if r := ratio(slow, fast, cpuOf); r != 3 {
+		t.Errorf("ratio = %v, want 3", r)
+	}
+	if r := ratio(slow, nil, cpuOf); r != 0 {
+		t.Errorf("ratio to nothing = %v, want 0", r)
+	}
+}
+
+func TestGoals(t *testing.T) {
+	p, err := parsePlan([]string{"-quick", "-api", "check", "-rounds", "1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(p.loads()) != 1 || p.rounds != 1 || p.half {
+		t.Errorf("-quick -rounds 1: %d loads in %d rounds", len(p.loads()), p.rounds)
+	}
+	all := results{}
+	for subject, cpu := range map[string]time.Duration{
+		"floor": 100, "tollgate, 1,000, admitted": 60, "tollgate, 1,000, refused": 70, "fast, 1,000, admitted": 20, "fast, 1,000, refused": 20,
+	} {
+		all[cell{"check", saturated, subject}] = []figures{{cpu: cpu, failed: int64(cpu / 100)}}
+	}
+	var out strings.Builder
+	if err := p.reportGoals(&out, all); err != nil {
+		t.Fatal(err)
+	}
+	var rows []string
+	for line := range strings.Lines(out.String()) {
+		rows = append(rows, strings.Join(strings.Fields(line), " "))
+	}
+	for _, want := range []string{
+		"| tollgate Check beside floor, CPU | 0.65 | 0.60 to 0.70 | no |",
+		"| fast Check beside floor, CPU | 0.25 | 0.20 | yes |",
+		"| tollgate check, refused beside admitted, CPU | 1.10 | 1.17 | no |",
+		"| requests that failed: 1 of floor, check, 64 in flight | 0 | | no |",
+	} {
+		if !slices.Contains(rows, want) {
+			t.Errorf("no row %q in\n%s", want, out.String())
 		}
 	}
 }

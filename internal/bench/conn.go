@@ -20,7 +20,7 @@ import (
 // as good as unlimited, replenished at half.
 const window = 1 << 30
 
-// conn is one HTTP/2 connection that sends the same unary call with changing
+// conn is one HTTP/2 connection that sends the same headers with changing
 // messages. Its writing half is guarded by mu; its reading half belongs to the
 // goroutine that calls next.
 type conn struct {
@@ -29,37 +29,40 @@ type conn struct {
 	in      *bufio.Reader
 	out     *bufio.Writer
 	decoder *hpack.Decoder
-	status  string // grpc-status of the header block being read
+	reading *reply            // whose headers are being decoded
+	open    map[uint32]*reply // what has not ended
+	spare   []*reply          // replies that were read
 
 	mu         sync.Mutex
-	block      []byte // the call's header block once the dynamic table is warm
+	block      []byte // the constant headers once the dynamic table is warm
 	scratch    []byte
 	nextStream uint32
 	sendWindow int64 // the connection's
 	windowOpen *sync.Cond
 	closed     error
 	received   int64 // since the last WINDOW_UPDATE of ours
-	answers    map[uint32][]byte
-	spare      [][]byte // buffers of answers that were read
 }
 
-// dial connects and performs the call once by way of warming the header table.
-func dial(network, address, path string, timeout time.Duration) (*conn, error) {
+// dial connects and sends one request by way of warming the header table.
+func dial(network, address string, headers []hpack.HeaderField, first message) (*conn, error) {
 	nc, err := net.DialTimeout(network, address, 5*time.Second)
 	if err != nil {
 		return nil, err
 	}
 	c := &conn{
 		nc: nc, in: bufio.NewReaderSize(nc, 64<<10), out: bufio.NewWriterSize(nc, 64<<10),
-		nextStream: 1, sendWindow: 65535, answers: map[uint32][]byte{},
+		nextStream: 1, sendWindow: 65535, open: map[uint32]*reply{},
 	}
 	c.windowOpen = sync.NewCond(&c.mu)
 	c.framer = http2.NewFramer(c.out, c.in)
 	c.framer.SetReuseFrames()
 	c.framer.SetMaxReadFrameSize(1 << 20)
 	c.decoder = hpack.NewDecoder(4096, func(f hpack.HeaderField) {
-		if f.Name == "grpc-status" {
-			c.status = f.Value
+		switch f.Name {
+		case ":status":
+			c.reading.http = f.Value
+		case "grpc-status":
+			c.reading.grpc = f.Value
 		}
 	})
 	if _, err := c.out.WriteString(http2.ClientPreface); err != nil {
@@ -71,38 +74,35 @@ func dial(network, address, path string, timeout time.Duration) (*conn, error) {
 	); err != nil {
 		return nil, err
 	}
-	return c, c.warm(path, timeout)
+	return c, c.warm(headers, first)
 }
 
-// warm writes the first call's headers, which fill both sides' header tables,
-// and keeps the block that every later call repeats.
-func (c *conn) warm(path string, timeout time.Duration) error {
+// warm sends the first request, whose headers fill both sides' header tables,
+// and keeps the block that every later request repeats.
+func (c *conn) warm(headers []hpack.HeaderField, m message) error {
 	var buf bytes.Buffer
 	encoder := hpack.NewEncoder(&buf)
 	encode := func() []byte {
 		buf.Reset()
-		for _, f := range []hpack.HeaderField{
-			{Name: ":method", Value: "POST"}, {Name: ":scheme", Value: "http"}, {Name: ":path", Value: path},
-			{Name: ":authority", Value: "tollgate"}, {Name: "te", Value: "trailers"},
-			{Name: "content-type", Value: "application/grpc"},
-			{Name: "grpc-timeout", Value: fmt.Sprintf("%dm", timeout.Milliseconds())},
-			{Name: "x-envoy-internal", Value: "true"},
-		} {
+		for _, f := range headers {
 			_ = encoder.WriteField(f) // a bytes.Buffer does not fail
 		}
 		return bytes.Clone(buf.Bytes())
 	}
-	first := encode()
 	c.block = encode()
-	return c.write(first, nil)
+	if err := c.write(m); err != nil {
+		return err
+	}
+	c.block = encode()
+	return nil
 }
 
-// send starts the call with the given message and returns its stream. It does
-// not flush. It waits where the server's window is used up.
-func (c *conn) send(message []byte) (uint32, error) {
+// send starts a request and returns its stream. It does not flush. It waits
+// where the server's window is used up.
+func (c *conn) send(m message) (uint32, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for c.sendWindow < int64(len(message)+5) && c.closed == nil {
+	for c.sendWindow < int64(len(m.body)+5) && c.closed == nil {
 		if err := c.out.Flush(); err != nil {
 			return 0, err
 		}
@@ -112,18 +112,21 @@ func (c *conn) send(message []byte) (uint32, error) {
 		return 0, c.closed
 	}
 	stream := c.nextStream
-	return stream, c.write(c.block, message)
+	return stream, c.write(m)
 }
 
-func (c *conn) write(block, message []byte) error {
+func (c *conn) write(m message) error {
 	stream := c.nextStream
 	c.nextStream += 2
-	if err := c.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: block, EndHeaders: true}); err != nil {
+	c.scratch = append(append(c.scratch[:0], c.block...), m.header...)
+	if err := c.framer.WriteHeaders(http2.HeadersFrameParam{
+		StreamID: stream, BlockFragment: c.scratch, EndHeaders: true, EndStream: m.body == nil,
+	}); err != nil || m.body == nil {
 		return err
 	}
-	c.scratch = append(c.scratch[:0], 0)
-	c.scratch = binary.BigEndian.AppendUint32(c.scratch, uint32(len(message)))
-	c.scratch = append(c.scratch, message...)
+	c.scratch = append(c.scratch[:0], 0) // gRPC's prefix
+	c.scratch = binary.BigEndian.AppendUint32(c.scratch, uint32(len(m.body)))
+	c.scratch = append(c.scratch, m.body...)
 	c.sendWindow -= int64(len(c.scratch))
 	return c.framer.WriteData(stream, true, c.scratch)
 }
@@ -134,22 +137,23 @@ func (c *conn) flush() error {
 	return c.out.Flush()
 }
 
-// reply is one finished call.
+// reply is what came back for one request. It is valid until the next call of next.
 type reply struct {
-	stream  uint32
-	status  string // grpc-status
-	message []byte // without the gRPC prefix; valid until the next call of next
+	stream uint32
+	http   string // status, or what reset the stream
+	grpc   string // status
+	body   []byte
 }
 
-// next returns the next finished call.
-func (c *conn) next() (reply, error) {
+// next returns the next finished request.
+func (c *conn) next() (*reply, error) {
 	for {
 		frame, err := c.framer.ReadFrame()
 		if err != nil {
 			c.fail(err)
-			return reply{}, err
+			return nil, err
 		}
-		if r, done, err := c.handle(frame); done || err != nil {
+		if r, err := c.handle(frame); r != nil || err != nil {
 			return r, err
 		}
 	}
@@ -160,24 +164,63 @@ func (c *conn) buffered() bool {
 	return c.in.Buffered() > 0
 }
 
-func (c *conn) handle(frame http2.Frame) (reply, bool, error) {
+func (c *conn) handle(frame http2.Frame) (*reply, error) {
 	stream := frame.Header().StreamID
 	switch f := frame.(type) {
 	case *http2.DataFrame:
-		c.keep(stream, f.Data())
-		return c.finished(stream, f.StreamEnded(), c.received+int64(f.Length))
+		r := c.replyTo(stream)
+		r.body = append(r.body, f.Data()...)
+		return c.finished(r, f.StreamEnded()), c.replenish(int64(f.Length))
 	case *http2.HeadersFrame:
-		c.status = ""
-		if _, err := c.decoder.Write(f.HeaderBlockFragment()); err != nil {
-			return reply{}, false, err
-		}
-		return c.finished(stream, f.StreamEnded(), c.received)
+		c.reading = c.replyTo(stream)
+		_, err := c.decoder.Write(f.HeaderBlockFragment())
+		return c.finished(c.reading, f.StreamEnded()), err
 	case *http2.RSTStreamFrame:
-		return reply{stream: stream, status: "rst:" + f.ErrCode.String()}, true, nil
+		r := c.replyTo(stream)
+		r.http = "reset: " + f.ErrCode.String()
+		return c.finished(r, true), nil
 	case *http2.GoAwayFrame:
-		return reply{}, false, fmt.Errorf("server sent GOAWAY %s", f.ErrCode)
+		return nil, fmt.Errorf("server sent GOAWAY %s", f.ErrCode)
 	}
-	return reply{}, false, c.control(frame)
+	return nil, c.control(frame)
+}
+
+func (c *conn) replyTo(stream uint32) *reply {
+	r := c.open[stream]
+	if r != nil {
+		return r
+	}
+	if last := len(c.spare) - 1; last >= 0 {
+		r, c.spare = c.spare[last], c.spare[:last]
+		*r = reply{body: r.body[:0]}
+	} else {
+		r = new(reply)
+	}
+	r.stream = stream
+	c.open[stream] = r
+	return r
+}
+
+// finished returns r if it has ended.
+func (c *conn) finished(r *reply, ended bool) *reply {
+	if !ended {
+		return nil
+	}
+	delete(c.open, r.stream)
+	c.spare = append(c.spare, r)
+	return r
+}
+
+// replenish gives back to the server what it has sent, now and then.
+func (c *conn) replenish(received int64) error {
+	if c.received += received; c.received <= window/2 {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	err := errors.Join(c.framer.WriteWindowUpdate(0, uint32(c.received)), c.out.Flush())
+	c.received = 0
+	return err
 }
 
 // control answers the frames that concern the connection.
@@ -202,42 +245,6 @@ func (c *conn) control(frame http2.Frame) error {
 		}
 	}
 	return nil
-}
-
-// keep holds on to an answer until its trailers come.
-func (c *conn) keep(stream uint32, data []byte) {
-	if len(data) == 0 {
-		return
-	}
-	buffer, begun := c.answers[stream]
-	if last := len(c.spare) - 1; !begun && last >= 0 {
-		buffer, c.spare = c.spare[last][:0], c.spare[:last]
-	}
-	c.answers[stream] = append(buffer, data...)
-}
-
-func (c *conn) finished(stream uint32, ended bool, received int64) (reply, bool, error) {
-	if c.received = received; c.received > window/2 {
-		c.mu.Lock()
-		err := errors.Join(c.framer.WriteWindowUpdate(0, uint32(c.received)), c.out.Flush())
-		c.mu.Unlock()
-		if err != nil {
-			return reply{}, false, err
-		}
-		c.received = 0
-	}
-	if !ended {
-		return reply{}, false, nil
-	}
-	message := c.answers[stream]
-	delete(c.answers, stream)
-	if message != nil {
-		c.spare = append(c.spare, message)
-	}
-	if len(message) >= 5 {
-		message = message[5:]
-	}
-	return reply{stream: stream, status: c.status, message: message}, true, nil
 }
 
 func (c *conn) fail(err error) {

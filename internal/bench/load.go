@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"math"
 	"math/rand/v2"
 	"sync"
@@ -14,25 +13,12 @@ import (
 
 // load is one way to drive a server.
 type load struct {
+	Name        string
 	Connections int
 	Streams     int     // in flight per connection, closed loop
 	Rate        float64 // requests a second over all connections, open loop; 0 means closed
+	Half        bool    // Rate is still to be found: half of what a server can do
 	Warm, Run   time.Duration
-}
-
-func (l load) String() string {
-	if l.Rate > 0 {
-		return fmt.Sprintf("open %.0f/s", l.Rate)
-	}
-	return fmt.Sprintf("closed %dx%d", l.Connections, l.Streams)
-}
-
-// messages makes requests. Each goroutine has its own.
-type messages interface {
-	// next returns the next request's bytes, valid until the call after.
-	next() []byte
-	// refused tells whether an answer is a refusal.
-	refused(answer []byte) bool
 }
 
 // result is what one run saw.
@@ -44,18 +30,18 @@ type result struct {
 
 // drive loads a server and counts only what is answered after the warm-up.
 // measured is called when counting begins and again when it ends.
-func drive(target, path string, l load, newMessages func(connection int) messages, measured func()) (result, error) {
+func drive(target string, c call, l load, sources []messages, measured func()) (result, error) {
 	var wg sync.WaitGroup
 	workers := make([]*worker, l.Connections)
 	errs := make([]error, l.Connections)
 	for i := range workers {
 		network, address := split(target)
-		c, err := dial(network, address, path, 10*time.Second)
+		connection, err := dial(network, address, c.headers, sources[i].next())
 		if err != nil {
 			return result{}, err
 		}
-		defer c.close()
-		workers[i] = &worker{conn: c, messages: newMessages(i), latency: hdrhistogram.New(1, int64(time.Minute/time.Microsecond), 3)}
+		defer connection.close()
+		workers[i] = &worker{conn: connection, messages: sources[i], latency: hdrhistogram.New(1, int64(time.Minute/time.Microsecond), 3)}
 	}
 	var phase atomic.Int32
 	for i, w := range workers {
@@ -104,7 +90,7 @@ func (w *worker) run(l load, phase *atomic.Int32) error {
 	if err := w.conn.flush(); err != nil {
 		return err
 	}
-	if _, err := w.conn.next(); err != nil { // the warming call
+	if _, err := w.conn.next(); err != nil { // the warming request
 		return err
 	}
 	if l.Rate > 0 {
@@ -190,9 +176,10 @@ func (w *worker) receive(phase *atomic.Int32) error {
 		return nil
 	}
 	w.answered++
-	if r.status != "0" {
+	switch w.messages.judge(r) {
+	case failed:
 		w.failures++
-	} else if w.messages.refused(r.message) {
+	case refused:
 		w.refusals++
 	}
 	return w.latency.RecordValue(max(1, time.Since(due).Microseconds()))

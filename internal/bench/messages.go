@@ -9,15 +9,53 @@ import (
 	rlcommonv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/common/ratelimit/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	rlsv3 "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
+	"golang.org/x/net/http2/hpack"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 )
 
-// The two calls that are measured.
+// message is what differs from request to request.
+type message struct {
+	header []byte // encoded, follows the constant headers
+	body   []byte // nil: none
+}
+
+// messages makes requests and knows their answers. Each goroutine has its own.
+type messages interface {
+	// next returns the next request, valid until the call after.
+	next() message
+	judge(*reply) outcome
+}
+
+// outcome is what an answer is.
+type outcome int
+
 const (
-	checkPath     = "/envoy.service.auth.v3.Authorization/Check"
-	ratelimitPath = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit"
+	admitted outcome = iota
+	refused
+	failed
 )
+
+// call is a kind of request.
+type call struct {
+	headers []hpack.HeaderField
+	make    func(keys int, seed uint64) (messages, error)
+}
+
+// rpc is a unary gRPC call.
+func rpc(path string, make func(keys int, seed uint64) (messages, error)) call {
+	return call{headers: []hpack.HeaderField{
+		{Name: ":method", Value: "POST"}, {Name: ":scheme", Value: "http"}, {Name: ":path", Value: path},
+		{Name: ":authority", Value: "tollgate"}, {Name: "te", Value: "trailers"}, {Name: "content-type", Value: "application/grpc"},
+		{Name: "grpc-timeout", Value: "10000m"}, {Name: "x-envoy-internal", Value: "true"},
+	}, make: make}
+}
+
+// calls are the calls that Envoy makes.
+var calls = map[string]call{
+	"check":     rpc("/envoy.service.auth.v3.Authorization/Check", newCheck),
+	"ratelimit": rpc("/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit", newRateLimit),
+}
 
 // token is the credential of consumer i, of fixed length so that it can be
 // written over another in an encoded message.
@@ -63,18 +101,25 @@ func stride(keys int) int {
 	}
 }
 
-func (p *patched) next() []byte {
+func (p *patched) next() message {
 	var number [8]byte
 	p.at = (p.at + p.stride) % p.keys
 	text := strconv.AppendInt(number[:0], int64(p.at), 10)
 	digits := p.encoded[p.digits : p.digits+8]
 	copy(digits, "00000000")
 	copy(digits[8-len(text):], text)
-	return p.encoded
+	return message{body: p.encoded}
 }
 
-func (p *patched) refused(answer []byte) bool {
-	return p.refuses(answer)
+func (p *patched) judge(r *reply) outcome {
+	const prefix = 5 // gRPC's
+	switch {
+	case r.grpc != "0" || len(r.body) < prefix:
+		return failed
+	case p.refuses(r.body[prefix:]):
+		return refused
+	}
+	return admitted
 }
 
 // newCheck makes requests as Envoy sends them for a small GET with a token.

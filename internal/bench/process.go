@@ -20,10 +20,12 @@ type process struct {
 	done   chan error
 }
 
-// start runs a command and waits until target accepts connections.
-func start(target string, command ...string) (*process, error) {
+// start runs a command, with more in its environment, and waits until target
+// accepts connections.
+func start(target string, env []string, command ...string) (*process, error) {
 	p := &process{cmd: exec.Command(command[0], command[1:]...), done: make(chan error, 1)}
 	p.cmd.Stdout, p.cmd.Stderr = &p.output, &p.output
+	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := p.cmd.Start(); err != nil {
 		return nil, err
@@ -37,16 +39,26 @@ func start(target string, command ...string) (*process, error) {
 		default:
 		}
 		if c, err := net.Dial(network, address); err == nil {
-			return p, c.Close()
+			_ = c.Close()
+			return p, nil
 		}
 	}
 	p.stop()
 	return nil, fmt.Errorf("%s does not listen on %s\n%s", command[0], target, p.output.String())
 }
 
+// stopWithin is how long a process may take to end; profiled ones write their
+// profile then.
+const stopWithin = 10 * time.Second
+
 func (p *process) stop() {
-	_ = p.cmd.Process.Kill()
-	<-p.done
+	_ = p.cmd.Process.Signal(syscall.SIGINT) // an error means that it has ended
+	select {
+	case <-p.done:
+	case <-time.After(stopWithin):
+		_ = p.cmd.Process.Kill()
+		<-p.done
+	}
 }
 
 // usage is what a process has used so far.

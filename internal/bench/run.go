@@ -7,94 +7,96 @@ import (
 	"time"
 )
 
-// run measures the whole plan. Servers of one case run side by side and are
-// driven in turn, so that a machine whose speed drifts slows all of them.
+// run measures the whole plan. All servers run side by side and are driven in
+// turn under each load, so that a machine whose speed drifts slows all of them,
+// and every ratio is of figures that were taken within seconds of each other.
 func (p plan) run(w io.Writer) error {
 	dir, err := os.MkdirTemp("", "tollgate-bench-")
 	if err != nil {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	for _, consumers := range p.consumers {
-		for _, mix := range p.mixes {
-			if err := p.runCase(w, dir, consumers, mix); err != nil {
-				return fmt.Errorf("%d consumers, %s: %w", consumers, mix, err)
-			}
-		}
+	fmt.Fprintf(w, "%s\n\n", machine())
+	subjects, stop, err := p.startAll(dir)
+	defer stop()
+	if err != nil {
+		return err
 	}
-	return nil
-}
-
-func (p plan) runCase(w io.Writer, dir string, consumers int, mix string) error {
-	targets := map[string]string{}
-	processes := map[string]*process{}
-	defer func() {
-		for _, p := range processes {
-			p.stop()
-		}
-	}()
-	for _, name := range p.servers {
-		s, err := p.newServer(name, dir, consumers, mix)
-		if err != nil {
-			return err
-		}
-		if processes[name], err = start(s.ready, s.command...); err != nil {
-			return err
-		}
-		targets[name] = s.target
-	}
+	all := results{}
 	for _, api := range p.apis {
-		for _, name := range p.servers {
-			if err := touch(targets[name], api, consumers); err != nil {
-				return fmt.Errorf("%s: %w", name, err)
+		if err := p.runCall(w, api, subjects, all); err != nil {
+			return fmt.Errorf("%s: %w", api, err)
+		}
+	}
+	return p.reportGoals(w, all)
+}
+
+func (p plan) runCall(w io.Writer, api string, subjects []subject, all results) error {
+	touched := map[*service]bool{}
+	var asked []subject
+	for _, s := range subjects {
+		if !s.serves(api) {
+			continue
+		}
+		asked = append(asked, s)
+		if !touched[s.service] {
+			touched[s.service] = true
+			if err := touch(s, api); err != nil {
+				return fmt.Errorf("%s: %w", s, err)
 			}
 		}
-		for _, l := range p.loads() {
-			rounds := map[string][]figures{}
-			for range p.rounds {
-				for _, name := range p.servers {
-					f, err := measure(processes[name], targets[name], api, l, consumers)
-					if err != nil {
-						return fmt.Errorf("%s: %w", name, err)
-					}
-					rounds[name] = append(rounds[name], f)
+	}
+	var busiest string
+	for _, l := range p.loads() {
+		if l.Half {
+			l.Rate = median(all[cell{api, busiest, asked[0].String()}]).rate / 2
+		}
+		for range p.rounds {
+			for _, s := range asked {
+				f, err := p.measure(s, api, l)
+				if err != nil {
+					return fmt.Errorf("%s, %s: %w", s, l.Name, err)
 				}
+				at := cell{api, l.Name, s.String()}
+				all[at] = append(all[at], f)
 			}
-			title := fmt.Sprintf("%s, %d consumers, %s, %s", api, consumers, mix, l)
-			if err := report(w, title, p.servers, rounds); err != nil {
-				return err
-			}
+		}
+		if l.Rate == 0 {
+			busiest = l.Name
+		}
+		if err := report(w, api, l, asked, all); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// requestsOf returns the call of an API and its requests, which begin in another
-// place for each connection.
-func requestsOf(api string, consumers, connections int) (path string, sources []messages, err error) {
-	path, requests := checkPath, newCheck
-	if api == "ratelimit" {
-		path, requests = ratelimitPath, newRateLimit
-	}
-	sources = make([]messages, connections)
+// sourcesOf returns a call's requests, which begin in another place for each
+// connection.
+func sourcesOf(c call, keys, connections int) ([]messages, error) {
+	sources := make([]messages, connections)
 	for i := range sources {
-		if sources[i], err = requests(consumers, uint64(time.Now().UnixNano())+uint64(i*consumers/connections)); err != nil {
-			return "", nil, err
+		var err error
+		if sources[i], err = c.make(keys, uint64(time.Now().UnixNano())+uint64(i*keys/connections)); err != nil {
+			return nil, err
 		}
 	}
-	return path, sources, nil
+	return sources, nil
 }
 
 // touch has every consumer ask once, so that what is measured is a server in
 // use, and not the first request of each.
-func touch(target, api string, consumers int) error {
+func touch(s subject, api string) error {
+	if s.consumers == 0 {
+		return nil
+	}
 	l := load{Connections: 4, Streams: 16, Run: 200 * time.Millisecond}
-	path, sources, err := requestsOf(api, consumers, l.Connections)
+	sources, err := sourcesOf(calls[api], s.consumers, l.Connections)
 	if err != nil {
 		return err
 	}
-	for answered := int64(0); answered < int64(consumers)*5/4; {
-		r, err := drive(target, path, l, func(i int) messages { return sources[i] }, func() {})
+	for answered := int64(0); answered < int64(s.consumers)*5/4; {
+		r, err := drive(s.target, calls[api], l, sources, func() {})
 		if err != nil {
 			return err
 		}
@@ -104,15 +106,23 @@ func touch(target, api string, consumers int) error {
 }
 
 // measure drives one server once.
-func measure(server *process, target, api string, l load, consumers int) (figures, error) {
-	path, sources, err := requestsOf(api, consumers, max(1, l.Connections))
+func (p plan) measure(s subject, api string, l load) (figures, error) {
+	keys := s.consumers
+	if keys == 0 {
+		keys = p.consumers[0]
+	}
+	sources, err := sourcesOf(calls[api], keys, l.Connections)
 	if err != nil {
 		return figures{}, err
 	}
+	return measure(s.target, calls[api], l, sources, s.service.usage)
+}
+
+func measure(target string, c call, l load, sources []messages, usageNow func() (usage, error)) (figures, error) {
 	var used []usage
 	var usageErr error
-	r, err := drive(target, path, l, func(i int) messages { return sources[i] }, func() {
-		u, err := server.usage()
+	r, err := drive(target, c, l, sources, func() {
+		u, err := usageNow()
 		used, usageErr = append(used, u), err
 	})
 	if err != nil {
@@ -134,26 +144,4 @@ func measure(server *process, target, api string, l load, consumers int) (figure
 		refused: float64(r.Refused) / float64(r.Answered), failed: r.Failed,
 		resident: used[1].Resident,
 	}, nil
-}
-
-// subject is a server: how to start it and where to reach it.
-type subject struct {
-	command []string
-	target  string // what is measured
-	ready   string // what listens once it is ready
-}
-
-func (p plan) newServer(name, dir string, consumers int, mix string) (subject, error) {
-	address, err := freeAddress()
-	if err != nil {
-		return subject{}, err
-	}
-	switch name {
-	case "floor":
-		self, err := os.Executable()
-		return subject{command: []string{self, "floor", address}, target: address, ready: address}, err
-	case "tollgate", "fast", "tollgate-observed", "fast-observed", "tollgate-silent", "fast-silent":
-		return p.newTollgate(name, dir, address, consumers, mix)
-	}
-	return subject{}, fmt.Errorf("unknown server %q: want floor, tollgate or fast, the last two also with -observed or -silent", name)
 }

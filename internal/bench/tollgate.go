@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"runtime/pprof"
+	"slices"
 	"strings"
 	"sync"
 
@@ -18,12 +20,15 @@ import (
 )
 
 // limitsOf is what a consumer, and a descriptor, may do in a mix.
-var limitsOf = map[string]struct{ consumer, rule string }{
-	"admitted": {"1000000/s", "{unit: hour, requests_per_unit: 1000000000}"},
-	"refused":  {"1/h", "{unit: hour, requests_per_unit: 1}"},
+var limitsOf = map[string]struct {
+	consumer, rule string
+	perHour        int // what the rule says
+}{
+	"admitted": {"1000000/s", "{unit: hour, requests_per_unit: 1000000000}", 1_000_000_000},
+	"refused":  {"1/h", "{unit: hour, requests_per_unit: 1}", 1},
 }
 
-const configuration = `listen: {grpc: "%s", http: "%s"%s}
+const configuration = `listen: {grpc: %q, fast: %q, http: %q, drain: 0s}
 limits: {warm_up: {grace: 0s, ramp: 0s}, cache: {size: %d}}
 rules: {files: [rules.yaml]}
 telemetry: {traces: %s, log: {level: %s}}
@@ -35,67 +40,106 @@ descriptors:
     rate_limit: %s
 `
 
-// newTollgate prepares a data directory and the configuration of a case. What
-// is measured is the listener that the name tells, "tollgate" or "fast"; with
-// "-observed", all is told that can be but traces, which are not sampled, with
-// "-silent" nothing, which no configuration asks for.
-func (p plan) newTollgate(name, dir, address string, count int, mix string) (subject, error) {
-	limit, ok := limitsOf[mix]
-	if !ok {
-		return subject{}, fmt.Errorf("unknown mix %q: want admitted or refused", mix)
-	}
-	dir = filepath.Join(dir, fmt.Sprintf("%s-%s-%d", name, mix, count))
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return subject{}, err
-	}
-	if err := p.store(dir, count, mix); err != nil {
-		return subject{}, err
-	}
-	http, err := freeAddress()
-	if err != nil {
-		return subject{}, err
-	}
-	target, fast := address, ""
+// tollgate is one that runs.
+type tollgate struct {
+	targets map[string]string // by listener
+	service *service
+}
+
+// startTollgates starts a Tollgate for each number of consumers and each mix,
+// unless one runs already. What is measured is the listener that the name
+// tells, "tollgate" or "fast"; with "-observed", all is told that can be but
+// traces, which are not sampled, with "-silent" nothing, which no configuration
+// asks for; with "-profiled" a CPU profile is left behind.
+func (p plan) startTollgates(name, dir string, running map[string]tollgate, begin func() *service) (subjects []subject, err error) {
 	listener, told, _ := strings.Cut(name, "-")
-	if listener == "fast" {
-		if target, err = freeAddress(); err != nil {
-			return subject{}, err
+	if listener != "tollgate" && listener != "fast" || !slices.Contains([]string{"", "observed", "silent", "profiled"}, told) {
+		return nil, errors.New("unknown server: want floor, tollgate or fast, the last two also with -observed, -silent or -profiled")
+	}
+	for _, count := range p.consumers {
+		for _, mix := range p.mixes {
+			key := fmt.Sprintf("tollgate%s-%d-%s", told, count, mix)
+			t, ok := running[key]
+			if !ok {
+				if t, err = p.startTollgate(filepath.Join(dir, key), told, count, mix, begin()); err != nil {
+					return nil, err
+				}
+				running[key] = t
+			}
+			subjects = append(subjects, subject{server: name, consumers: count, mix: mix, apis: p.apis, target: t.targets[listener], service: t.service})
 		}
-		fast = fmt.Sprintf(", fast: %q", target)
+	}
+	return subjects, nil
+}
+
+func (p plan) startTollgate(dir, told string, count int, mix string, s *service) (tollgate, error) {
+	t := tollgate{targets: map[string]string{}, service: s}
+	for _, listener := range []string{"tollgate", "fast", "http"} {
+		address, err := freeAddress()
+		if err != nil {
+			return t, err
+		}
+		t.targets[listener] = address
 	}
 	traces, level := "none", "warn"
 	if told == "observed" {
 		traces, level = "otlp", "info"
 	}
 	config := filepath.Join(dir, "tollgate.yaml")
-	err = errors.Join(
-		os.WriteFile(config, fmt.Appendf(nil, configuration, address, http, fast, count+1, traces, level), 0o600),
-		os.WriteFile(filepath.Join(dir, "rules.yaml"), fmt.Appendf(nil, ruleFile, limit.rule), 0o600),
-	)
+	if err := errors.Join(
+		os.Mkdir(dir, 0o700),
+		p.store(dir, count, mix),
+		os.WriteFile(config, fmt.Appendf(nil, configuration, t.targets["tollgate"], t.targets["fast"], t.targets["http"], count+1, traces, level), 0o600),
+		os.WriteFile(filepath.Join(dir, "rules.yaml"), fmt.Appendf(nil, ruleFile, limitsOf[mix].rule), 0o600),
+	); err != nil {
+		return t, err
+	}
 	command := []string{p.tollgate, "serve", "--config", config, "--data-dir", dir}
-	if told != "" { // both are this program, so that nothing else differs
+	if told != "" { // all of these are this program, so that nothing else differs
 		self, err := os.Executable()
 		if err != nil {
-			return subject{}, err
+			return t, err
 		}
-		command = []string{self, told, config, dir}
+		if told == "profiled" {
+			told = filepath.Join(p.profiles, filepath.Base(dir)+".pprof")
+		}
+		command = []string{self, "serve", told, config, dir}
 	}
-	return subject{command: command, target: target, ready: address}, err
+	return t, s.start(t.targets["tollgate"], nil, command...)
 }
 
-// serveTollgate serves with or without telling of decisions, until it is killed.
+// serveTollgate serves until it is interrupted. It tells of all decisions
+// ("observed") or of none ("silent"), or writes a CPU profile to a file.
 func serveTollgate(told, config, dir string) error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
 	// No trace is sampled where the caller's is not: these callers have none.
 	for name, value := range map[string]string{"OTEL_TRACES_SAMPLER": "parentbased_always_off", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"} {
 		if err := os.Setenv(name, value); err != nil {
 			return err
 		}
 	}
-	s, err := server.Start(context.Background(), server.Options{ConfigPath: config, DataDir: dir, Unobserved: told == "silent"})
+	s, err := server.Start(ctx, server.Options{ConfigPath: config, DataDir: dir, Unobserved: told == "silent"})
 	if err != nil {
 		return err
 	}
-	return <-s.Failed()
+	if strings.HasSuffix(told, ".pprof") {
+		f, err := os.Create(told)
+		if err == nil {
+			err = pprof.StartCPUProfile(f)
+		}
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		defer pprof.StopCPUProfile()
+	}
+	select {
+	case err := <-s.Failed():
+		return err
+	case <-ctx.Done():
+		return nil
+	}
 }
 
 // store puts a store for a case into a data directory. It is filled once, since
@@ -157,13 +201,4 @@ func fill(path string, count int, limit string) error {
 	wg.Wait()
 	close(errs)
 	return errors.Join(<-errs, db.Close())
-}
-
-// freeAddress returns a loopback address that nobody listens on.
-func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return l.Addr().String(), l.Close()
 }
