@@ -66,12 +66,12 @@ func (s *Server) observe(ctx context.Context, now limits.Time, w *work, err erro
 	}
 	d, e := &w.verdict, &w.event
 	*e = Event{
-		API: "ext_authz", Outcome: d.Outcome, Domain: s.lasting(d.Domain), Rule: d.Rule, Upstream: d.Upstream,
+		API: "ext_authz", Outcome: d.Outcome, Reason: d.Reason, Domain: s.lasting(d.Domain), Rule: d.Rule, Upstream: d.Upstream,
 		Consumer: d.Consumer, Token: d.Token, Limit: d.Limit, Decision: d.Decision,
 		Took: s.clock.Now().Sub(now) - d.Wait, Wait: d.Wait,
 	}
 	if err != nil {
-		e.Outcome = Failed
+		e.Outcome, e.Reason = Failed, ""
 	}
 	if !d.Allowed() {
 		e.Method, e.Path, e.RequestID = w.view.Method, w.view.Path, w.view.ID

@@ -23,6 +23,7 @@ const (
 type Event struct {
 	API      string // "ext_authz" or "ratelimit"
 	Outcome  Outcome
+	Reason   Reason // why it was refused; empty: it was not
 	Domain   string
 	Rule     string // the deciding rule's label, or empty
 	Upstream string // where the request leads out to, or empty

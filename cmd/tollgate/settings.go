@@ -8,7 +8,7 @@ import (
 )
 
 func newSettings() *cobra.Command {
-	cmd := group("settings", "Get and set the global mode and the default limit", "  tollgate settings set --mode shadow")
+	cmd := group("settings", "Get and set the global mode, the default limit and the log level", "  tollgate settings set --mode shadow")
 	r := remoteFlags(cmd)
 	cmd.AddCommand(newSettingsGet(r), newSettingsSet(r))
 	return cmd
@@ -34,9 +34,9 @@ func newSettingsGet(r *remote) *cobra.Command {
 }
 
 func newSettingsSet(r *remote) *cobra.Command {
-	var mode, limit string
+	var mode, limit, level string
 	cmd := &cobra.Command{
-		Use:   "set [--mode MODE] [--default-limit RATE]",
+		Use:   "set [--mode MODE] [--default-limit RATE] [--log-level LEVEL]",
 		Short: "Change settings; what is not named stays",
 		Long: `Set changes the global settings. They are kept over restarts, and win over the
 configuration file until the value in the file changes.`,
@@ -59,8 +59,14 @@ configuration file until the value in the file changes.`,
 				}
 				s.DefaultLimit = &limit
 			}
+			if cmd.Flags().Changed("log-level") {
+				if _, err := config.ParseLevel(level); err != nil {
+					return usagef("--log-level %w", err)
+				}
+				s.LogLevel = &level
+			}
 			if s == (admin.Settings{}) {
-				return usagef("want --mode or --default-limit")
+				return usagef("want --mode, --default-limit or --log-level")
 			}
 			now, err := r.SetSettings(cmd.Context(), s)
 			if err != nil {
@@ -71,12 +77,14 @@ configuration file until the value in the file changes.`,
 	}
 	cmd.Flags().StringVar(&mode, "mode", "", "enforce, shadow (decide and count, refuse nobody) or off")
 	completeFlag(cmd, "mode", "enforce", "shadow", "off")
+	cmd.Flags().StringVar(&level, "log-level", "", "debug, info, warn or error")
+	completeFlag(cmd, "log-level", "debug", "info", "warn", "error")
 	cmd.Flags().StringVar(&limit, "default-limit", "", "a `rate` such as 20/s, or none: unlimited")
 	return cmd
 }
 
 func (r *remote) settings(cmd *cobra.Command, s admin.Settings) error {
-	return r.print(cmd, s, [][]string{{"MODE", "DEFAULT LIMIT"}, {value(s.Mode), value(s.DefaultLimit)}})
+	return r.print(cmd, s, [][]string{{"MODE", "DEFAULT LIMIT", "LOG LEVEL"}, {value(s.Mode), value(s.DefaultLimit), value(s.LogLevel)}})
 }
 
 func value(p *string) string {

@@ -182,7 +182,11 @@ func (r *remote) look(ctx context.Context, p *top.Picture) error {
 		return err
 	}
 	p.Notes = notes(time.Now(), config, ups)
-	p.Update(time.Now(), all.Top)
+	refusals, err := r.Refusals(ctx, topAtMost)
+	if err != nil {
+		return err
+	}
+	p.Update(time.Now(), all.Top, refusals.Refusals)
 	return nil
 }
 

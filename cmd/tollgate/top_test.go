@@ -101,7 +101,7 @@ func TestTopInATerminal(t *testing.T) {
 	ask("greedy", 5)
 	term.await(`(?m)^greedy .* 1 +6$`)
 	term.tmux("send-keys", "r")
-	term.await(`(?m)by refused\n\nCONSUMER.*\n^greedy`)
+	term.await(`(?m)by refused\n\nCONSUMER +REFUSED BY +REFUSED/S +REFUSED +SINCE$\n^greedy +limit rate-1-h .* 6 +\d+s$`)
 	term.tmux("send-keys", "a")
 	term.await(`(?m)by admitted\n\nCONSUMER.*\n^busy`)
 

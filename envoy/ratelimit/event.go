@@ -22,7 +22,10 @@ func (s *Server) tell(ctx context.Context, d *decision, outcome extauthz.Outcome
 		// What a decision takes by itself does not show beside what it waited.
 		e.Wait, e.Took = e.Took, 0
 	}
-	if s.o.Traced || outcome == extauthz.Throttled {
+	if outcome == extauthz.Throttled {
+		e.Reason = extauthz.RateLimited
+	}
+	if s.o.Traced || e.Reason != "" {
 		e.Trace = extauthz.TraceOf(ctx)
 	}
 	s.o.Observer.Observe(e)

@@ -1,14 +1,18 @@
 package ratelimit
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net/http"
+	"strings"
 
 	rlsv3 "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
+
+	"github.com/tollgate-dev/tollgate/extauthz"
 )
 
 // maxJSON bounds the body of a request to /json.
@@ -33,7 +37,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "read request: "+err.Error(), http.StatusBadRequest)
 		return
 	}
-	response, err := s.ShouldRateLimit(r.Context(), &request)
+	ctx := context.WithValue(r.Context(), extauthz.MetadataKey{}, extauthz.Metadata(traceFields(r.Header)))
+	response, err := s.ShouldRateLimit(ctx, &request)
 	if err != nil {
 		http.Error(w, status.Convert(err).Message(), httpStatus(status.Code(err)))
 		return
@@ -48,6 +53,17 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusTooManyRequests)
 	}
 	_, _ = w.Write(out) // a client that has left needs no answer
+}
+
+// traceFields are the headers that tell of the caller's span.
+type traceFields http.Header
+
+// Metadata implements [extauthz.Metadata].
+func (f traceFields) Metadata(name string) string {
+	if name != "traceparent" && name != "tracestate" {
+		return ""
+	}
+	return strings.Join(http.Header(f).Values(name), ",")
 }
 
 func httpStatus(c codes.Code) int {

@@ -24,7 +24,8 @@ type Options struct {
 	Upstreams *upstreams.Registry
 	Clock     *limits.Clock
 	Top       *telemetry.Top
-	Events    *events.Log // told of every change
+	Refusals  func() []telemetry.Refusal // those that go on, most first
+	Events    *events.Log                // told of every change
 	Log       *slog.Logger
 
 	AdminToken  func() config.TokenHash  // zero: none is configured
@@ -69,6 +70,7 @@ func (a *API) routes() map[string]methods {
 		"/v1/upstreams":                            {"GET": a.listUpstreams},
 		"/v1/upstreams/{id}/pressure":              {"DELETE": a.endPressure},
 		"/v1/top":                                  {"GET": a.top},
+		"/v1/refusals":                             {"GET": a.refusals},
 		"/v1/config":                               {"GET": a.config},
 		"/v1/backup":                               {"GET": a.backUp},
 		"/v1/events":                               {"GET": a.followEvents},

@@ -88,6 +88,13 @@ func (c *Client) Top(ctx context.Context, by string, n int) (Top, error) {
 	return t, err
 }
 
+// Refusals returns up to n bursts of refusals that go on.
+func (c *Client) Refusals(ctx context.Context, n int) (Refusals, error) {
+	var r Refusals
+	_, err := c.do(ctx, call{path: "/v1/refusals?n=" + strconv.Itoa(n), out: &r})
+	return r, err
+}
+
 // Config returns what the running configuration was read from.
 func (c *Client) Config(ctx context.Context) (Config, error) {
 	var config Config

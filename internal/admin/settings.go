@@ -28,6 +28,11 @@ func (a *API) putSettings(w http.ResponseWriter, r *http.Request) error {
 			return problemf(http.StatusUnprocessableEntity, "default_limit: %v", err)
 		}
 	}
+	if s.LogLevel != nil {
+		if _, err := config.ParseLevel(*s.LogLevel); err != nil {
+			return problemf(http.StatusUnprocessableEntity, "log_level: %v", err)
+		}
+	}
 	a.settings.Lock()
 	defer a.settings.Unlock()
 	before := a.o.Settings()
@@ -65,6 +70,15 @@ func (a *API) top(w http.ResponseWriter, r *http.Request) error {
 	default:
 		return problemf(http.StatusBadRequest, "by: %q: want admitted or refused", by)
 	}
+}
+
+func (a *API) refusals(w http.ResponseWriter, r *http.Request) error {
+	n, err := count(r, "n", 20, maxTop)
+	if err != nil {
+		return err
+	}
+	all := a.o.Refusals()
+	return answer(w, http.StatusOK, Refusals{Refusals: all[:min(n, len(all))]})
 }
 
 func (a *API) config(w http.ResponseWriter, _ *http.Request) error {

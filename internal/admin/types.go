@@ -74,11 +74,17 @@ type LimitUsage struct {
 type Settings struct {
 	Mode         *string `json:"mode,omitempty"`
 	DefaultLimit *string `json:"default_limit,omitempty"`
+	LogLevel     *string `json:"log_level,omitempty"`
 }
 
 // Top is the busiest or the most refused consumers.
 type Top struct {
 	Top []telemetry.Tally `json:"top"`
+}
+
+// Refusals is who is being refused just now, by what and since when.
+type Refusals struct {
+	Refusals []telemetry.Refusal `json:"refusals"`
 }
 
 // Config is what the running configuration was read from.

@@ -250,6 +250,19 @@ func ParseDefault(s string) (consumers.Limits, error) {
 	return consumers.Limits{*l}, nil
 }
 
+// ParseLevel reads telemetry.log.level.
+func ParseLevel(s string) (slog.Level, error) {
+	for _, l := range levels {
+		if l.word == s {
+			return l.value, nil
+		}
+	}
+	return 0, fmt.Errorf("%q: want one of debug, info, warn, error", s)
+}
+
+// LevelWord is a level as ParseLevel reads it.
+func LevelWord(l slog.Level) string { return strings.ToLower(l.String()) }
+
 // ParseMode reads limits.mode.
 func ParseMode(s string) (extauthz.Mode, error) {
 	for _, m := range modes {

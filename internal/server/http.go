@@ -52,6 +52,7 @@ func (s *Server) everything() *http.ServeMux {
 		Upstreams:   s.upstreams,
 		Clock:       s.clock,
 		Top:         s.top,
+		Refusals:    s.observer.Refusals,
 		Events:      s.events,
 		Log:         s.log,
 		AdminToken:  token,

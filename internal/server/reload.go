@@ -101,7 +101,11 @@ func (s *Server) putInForce(c *current) {
 	if m, err := config.ParseMode(c.settings.Mode); err == nil {
 		policy.Mode = m
 	}
-	s.level.Set(cfg.Telemetry.LogLevel)
+	level := cfg.Telemetry.LogLevel
+	if l, err := config.ParseLevel(c.settings.Level); err == nil {
+		level = l
+	}
+	s.level.Set(level)
 	s.top.Show(cfg.Telemetry.TopConsumers)
 	s.registry.SetOptions(s.clock.Now(), registryOptions(c))
 	s.book.Swap(c.Rules)
@@ -164,7 +168,7 @@ func needRestart(was, is *config.Config) []string {
 
 // configured is what the file says of that which the admin API may change.
 func configured(c *config.Config) embedded.Settings {
-	return embedded.Settings{Mode: config.ModeWord(c.Policy.Mode), Default: &c.Limits.Default}
+	return embedded.Settings{Mode: config.ModeWord(c.Policy.Mode), Default: &c.Limits.Default, Level: config.LevelWord(c.Telemetry.LogLevel)}
 }
 
 func (s *Server) settings() admin.Settings { return settingsOf(s.current.Load()) }
@@ -177,8 +181,11 @@ func settingsOf(now *current) admin.Settings {
 	if now.settings.Default != nil {
 		set.Default = now.settings.Default
 	}
+	if now.settings.Level != "" {
+		set.Level = now.settings.Level
+	}
 	text := defaultText(*set.Default)
-	return admin.Settings{Mode: &set.Mode, DefaultLimit: &text}
+	return admin.Settings{Mode: &set.Mode, DefaultLimit: &text, LogLevel: &set.Level}
 }
 
 // defaultText is a default limit as config.ParseDefault reads it.
@@ -203,6 +210,9 @@ func (s *Server) setSettings(ctx context.Context, change admin.Settings) error {
 			return err
 		}
 		set.Default, next.settings.Default = &ls, &ls
+	}
+	if change.LogLevel != nil {
+		set.Level, next.settings.Level = *change.LogLevel, *change.LogLevel
 	}
 	if err := s.keepSettings(ctx, set, next.Config); err != nil {
 		return err

@@ -143,18 +143,3 @@ telemetry: {traces: otlp, log: {level: debug, refusals_every: 50ms}}
 		t.Errorf("the end tells a secret:\n%s", r.log.String())
 	}
 }
-
-func TestLogLevelChangesWithAReload(t *testing.T) {
-	r := start(t, base+"telemetry: {log: {level: warn}}\n")
-	if r.check(t, "guessed"); strings.Contains(r.log.String(), "request refused") {
-		t.Errorf("at warn, the log holds\n%s", r.log.String())
-	}
-	write(t, r.dir+"/tollgate.yaml", base+"telemetry: {log: {level: info, refusals_every: 50ms}}\n")
-	if err := r.Reload(); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "a refusal in the log", func() bool {
-		r.check(t, "guessed")
-		return strings.Contains(r.log.String(), `"msg":"request refused"`)
-	})
-}

@@ -29,6 +29,7 @@ type database interface {
 // The names of settings in a database.
 const (
 	settingMode    = "mode"
+	settingLevel   = "log_level"
 	settingDefault = "default_limit"
 )
 
@@ -116,11 +117,18 @@ func (s *Server) changedSettings(c *config.Config) (embedded.Settings, error) {
 	}
 	if text, ok := stored.Value(settingDefault, *file.DefaultLimit); ok {
 		ls, err := config.ParseDefault(text)
-		if err != nil {
+		if err == nil {
+			changed.Default = &ls
+		} else {
 			s.log.Warn("setting cannot be used as it stands in the database", "setting", settingDefault, "problem", err.Error())
-			return changed, nil
 		}
-		changed.Default = &ls
+	}
+	if word, ok := stored.Value(settingLevel, *file.LogLevel); ok {
+		if _, err := config.ParseLevel(word); err != nil {
+			s.log.Warn("setting cannot be used as it stands in the database", "setting", settingLevel, "problem", err.Error())
+			word = ""
+		}
+		changed.Level = word
 	}
 	return changed, nil
 }
@@ -137,6 +145,9 @@ func (s *Server) keepSettings(ctx context.Context, change embedded.Settings, c *
 	}
 	if change.Default != nil {
 		put[settingDefault] = sqlstore.Setting{Value: defaultText(*change.Default), Configured: file.DefaultLimit}
+	}
+	if change.Level != "" {
+		put[settingLevel] = sqlstore.Setting{Value: change.Level, Configured: file.LogLevel}
 	}
 	if len(put) == 0 {
 		return nil

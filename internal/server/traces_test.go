@@ -2,6 +2,9 @@ package server_test
 
 import (
 	"encoding/hex"
+	"net/http"
+	"runtime"
+	"strings"
 	"testing"
 
 	rlcommonv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/common/ratelimit/v3"
@@ -84,5 +87,70 @@ telemetry: {traces: otlp}
 				t.Errorf("attributes %v below %x", a, span.GetParentSpanId())
 			}
 		})
+	}
+	t.Run("json", func(t *testing.T) {
+		body := `{"domain":"mesh","descriptors":[{"entries":[{"key":"user","value":"json"}]}]}`
+		req, err := http.NewRequestWithContext(t.Context(), "POST", "http://"+r.HTTPAddr()+"/json", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("traceparent", "00-"+id+"-"+call+"-01")
+		req.Header.Set("tracestate", "from=json")
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		span := receiver.Await(t, func(s otlptest.Span) bool { return s.GetTraceState() == "from=json" })
+		if hex.EncodeToString(span.GetTraceId()) != id || hex.EncodeToString(span.GetParentSpanId()) != call {
+			t.Errorf("the span stands in %x below %x", span.GetTraceId(), span.GetParentSpanId())
+		}
+	})
+}
+
+// TestUnsampledTracesCostNothing counts the allocations of a call on both
+// listeners, client's and all, with traces and without: what is not sampled adds
+// none, but for the one with which grpc-go hands out a field of the metadata.
+func TestUnsampledTracesCostNothing(t *testing.T) {
+	if testing.Short() {
+		t.Skip("counts allocations, which the race detector adds to")
+	}
+	receiver := otlptest.Start(t)
+	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://"+receiver.HTTP)
+	const listen = "listen: {grpc: \"127.0.0.1:0\", fast: \"127.0.0.1:0\", http: \"127.0.0.1:0\", drain: 0s}\n"
+	allocations := func(traces, listener string) float64 {
+		r := start(t, listen+"telemetry: {traces: "+traces+"}\n")
+		token := r.newToken(t, "billing", "1000000/s")
+		conn, err := grpc.NewClient("passthrough:///"+map[string]string{"grpc": r.GRPCAddr(), "fast": r.FastAddr()}[listener], grpc.WithTransportCredentials(insecure.NewCredentials()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		ctx := metadata.AppendToOutgoingContext(t.Context(), "traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00")
+		request := &authv3.CheckRequest{Attributes: &authv3.AttributeContext{
+			Request: &authv3.AttributeContext_Request{Http: &authv3.AttributeContext_HttpRequest{Method: "GET", Path: "/", Host: "api", Headers: map[string]string{"x-api-key": token}}}}}
+		calls := func(n int) uint64 {
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			for range n {
+				if _, err := authv3.NewAuthorizationClient(conn).Check(ctx, request); err != nil {
+					t.Fatal(err)
+				}
+			}
+			runtime.ReadMemStats(&after)
+			return after.Mallocs - before.Mallocs
+		}
+		calls(200)
+		const n = 2000
+		return float64(calls(n)) / n
+	}
+	for listener, most := range map[string]float64{"fast": 0.5, "grpc": 1.5} {
+		without, with := allocations("none", listener), allocations("otlp", listener)
+		if t.Logf("%s: %.2f allocations without traces, %.2f with", listener, without, with); with-without > most {
+			t.Errorf("%s: traces that are not sampled add %.2f allocations", listener, with-without)
+		}
+	}
+	if n := len(receiver.Spans()); n > 0 {
+		t.Errorf("%d spans of calls that are not sampled", n)
 	}
 }

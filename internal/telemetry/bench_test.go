@@ -21,6 +21,7 @@ func BenchmarkObserve(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
+	reasons := map[extauthz.Outcome]extauthz.Reason{extauthz.Throttled: extauthz.RateLimited}
 	for _, outcome := range []extauthz.Outcome{extauthz.Admitted, extauthz.Throttled} {
 		for _, consumers := range []int{1, 1000} {
 			top := telemetry.NewTop(100)
@@ -28,7 +29,7 @@ func BenchmarkObserve(b *testing.B) {
 			o := telemetry.NewObserver(metrics, top, nil, telemetry.NewLogger(io.Discard, "json", new(slog.LevelVar)))
 			events := make([]extauthz.Event, consumers)
 			for i := range events {
-				events[i] = extauthz.Event{API: "ext_authz", Outcome: outcome, Domain: "mesh", Consumer: fmt.Sprintf("consumer-%08d", i), Token: "prod", Limit: spec,
+				events[i] = extauthz.Event{Reason: reasons[outcome], API: "ext_authz", Outcome: outcome, Domain: "mesh", Consumer: fmt.Sprintf("consumer-%08d", i), Token: "prod", Limit: spec,
 					Took: 3 * time.Microsecond, Method: "GET", Path: "/v1/orders/42", RequestID: "5b2c1b3f-6a0e-4f6e-9d0a-3f1f7f4b9a11"}
 			}
 			name := fmt.Sprintf("%s/%d", outcome, consumers)

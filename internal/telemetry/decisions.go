@@ -169,7 +169,7 @@ func (d *decisions) Collect(to chan<- prometheus.Metric) {
 	}
 	shown := map[labels]uint64{} // rules may be called after what callers send
 	for l, n := range counts {
-		l.domain, l.rule = strings.ToValidUTF8(l.domain, "\uFFFD"), strings.ToValidUTF8(l.rule, "\uFFFD")
+		l.domain, l.rule = valid(l.domain), valid(l.rule)
 		shown[l] += n
 	}
 	for l, n := range shown {
@@ -183,6 +183,9 @@ func (d *decisions) Collect(to chan<- prometheus.Metric) {
 		to <- h
 	}
 }
+
+// valid makes text fit to be a label's value.
+func valid(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
 
 func (l *lane) addTo(counts map[labels]uint64, durations map[apiOutcome]*took) {
 	l.mu.Lock()

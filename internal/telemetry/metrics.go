@@ -23,6 +23,7 @@ type Live struct {
 
 // Metrics are the metrics of one Tollgate. Safe for concurrent use.
 type Metrics struct {
+	registry     prometheus.Registerer
 	decisions    *decisions
 	reloaded     prometheus.Gauge
 	reloadedLast prometheus.Gauge
@@ -32,6 +33,7 @@ type Metrics struct {
 // process, with reg. It panics if they are registered there already.
 func NewMetrics(reg prometheus.Registerer, b Build, live Live, top *Top) *Metrics {
 	m := &Metrics{
+		registry:  reg,
 		decisions: newDecisions(),
 		reloaded: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "config_last_reload_successful",

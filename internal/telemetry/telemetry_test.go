@@ -200,14 +200,14 @@ func TestRefusalLog(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	refusal := &extauthz.Event{API: "ext_authz", Outcome: extauthz.Throttled, Consumer: "billing", Token: "prod", Limit: spec,
+	refusal := &extauthz.Event{API: "ext_authz", Outcome: extauthz.Throttled, Reason: extauthz.RateLimited, Consumer: "billing", Token: "prod", Limit: spec,
 		Method: "GET", Path: "/pay?api_key=secret", RequestID: "r1", Trace: extauthz.ParseTrace("00-" + traceID + "-" + spanID + "-00")}
 	for range 5 {
 		o.Observe(refusal)
 	}
-	first := map[string]any{"level": "INFO", "msg": "request refused", "api": "ext_authz", "outcome": "throttled", "consumer": "billing", "token": "prod",
+	first := map[string]any{"level": "INFO", "msg": "request refused", "api": "ext_authz", "outcome": "throttled", "reason": "rate-limited", "consumer": "billing", "token": "prod",
 		"limit": "rate-100-s", "rate": "100/s", "method": "GET", "path": "/pay", "request_id": "r1", "trace_id": traceID}
-	rest := map[string]any{"level": "INFO", "msg": "more requests refused", "api": "ext_authz", "outcome": "throttled", "consumer": "billing",
+	rest := map[string]any{"level": "INFO", "msg": "more requests refused", "api": "ext_authz", "outcome": "throttled", "reason": "rate-limited", "consumer": "billing",
 		"token": "prod", "limit": "rate-100-s", "count": 4.0, "interval": "10s"}
 	if diff := cmp.Diff([]map[string]any{first}, o.lines(t)); diff != "" {
 		t.Errorf("of a burst (-want +got):\n%s", diff)
@@ -229,10 +229,10 @@ func TestRefusalLog(t *testing.T) {
 func TestRefusalLogIsBounded(t *testing.T) {
 	o := newTold(10)
 	for i := range 5000 {
-		o.Observe(&extauthz.Event{API: "ext_authz", Outcome: extauthz.Throttled, Consumer: fmt.Sprint("c", i)})
+		o.Observe(&extauthz.Event{API: "ext_authz", Outcome: extauthz.Throttled, Reason: extauthz.RateLimited, Consumer: fmt.Sprint("c", i)})
 	}
 	for range 5000 { // tokens that nobody issued share one burst
-		o.Observe(&extauthz.Event{API: "ext_authz", Outcome: extauthz.Unauthenticated})
+		o.Observe(&extauthz.Event{API: "ext_authz", Outcome: extauthz.Unauthenticated, Reason: extauthz.InvalidCredentials})
 	}
 	if n := len(o.lines(t)); n != 1000 {
 		t.Errorf("%d lines of 10000 refusals at once, want 1000", n)

@@ -151,7 +151,7 @@ func names(api string) (service, method string) {
 // attributes tell what was decided. What callers send is made valid UTF-8, which
 // OTLP demands of a whole batch.
 func attributes(e *extauthz.Event, service, method string) []attribute.KeyValue {
-	all := make([]attribute.KeyValue, 0, 16)
+	all := make([]attribute.KeyValue, 0, 17)
 	text := func(key, value string) {
 		if value != "" {
 			all = append(all, attribute.String(key, strings.ToValidUTF8(value, "\uFFFD")))
@@ -161,6 +161,7 @@ func attributes(e *extauthz.Event, service, method string) []attribute.KeyValue 
 	text("rpc.service", service)
 	text("rpc.method", method)
 	text("tollgate.outcome", string(e.Outcome))
+	text("tollgate.reason", string(e.Reason))
 	text("tollgate.domain", e.Domain)
 	text("tollgate.rule", e.Rule)
 	text("tollgate.consumer", e.Consumer)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 )
 
@@ -79,23 +80,75 @@ func (p *Picture) lines(s Screen) []line {
 	for _, note := range p.Notes {
 		lines = append(lines, line{Fit(note, s.Width), yellow})
 	}
-	lines = append(lines, line{}, line{columns(s.Width, "CONSUMER", "ADMITTED/S", "REFUSED/S", "ADMITTED", "REFUSED"), reverse})
-	n := max(0, s.Height-len(lines)-1)
+	table := p.consumers
+	if p.By == Refused {
+		table = p.refused
+	}
+	lines = append(lines, line{})
+	n := max(0, s.Height-len(lines)-2)
 	if s.Rows > 0 {
 		n = min(n, s.Rows)
 	}
+	lines = append(lines, table(s.Width, n)...)
+	lines = append(lines, line{Fit("a: who is admitted  r: who is refused, by what, since when  q: quit", s.Width), faint})
+	return lines[:min(len(lines), s.Height)]
+}
+
+// consumers are who is busiest.
+func (p *Picture) consumers(width, n int) []line {
+	lines := []line{{columns(width, "CONSUMER", "ADMITTED/S", "REFUSED/S", "ADMITTED", "REFUSED"), reverse}}
 	for _, r := range p.Rows(n) {
-		l := line{text: columns(s.Width, r.Consumer, perSecond(r.AdmittedRate), perSecond(r.RefusedRate), count(r.Admitted), count(r.Refused))}
+		l := line{text: columns(width, r.Consumer, perSecond(r.AdmittedRate), perSecond(r.RefusedRate), count(r.Admitted), count(r.Refused))}
 		if r.RefusedRate > 0 {
 			l.style = red
 		}
 		lines = append(lines, l)
 	}
 	if len(p.rows) == 0 {
-		lines = append(lines, line{text: Fit("nobody has called yet", s.Width)})
+		lines = append(lines, line{text: Fit("nobody has called yet", width)})
 	}
-	lines = append(lines, line{Fit("a: by admitted  r: by refused  q: quit", s.Width), faint})
-	return lines[:min(len(lines), s.Height)]
+	return lines
+}
+
+// refused are whose refusals go on: by what, and since when.
+func (p *Picture) refused(width, n int) []line {
+	row := func(consumer, by string, numbers ...string) string {
+		name := max(nameWidth, (width-len(numbers)*numberWidth)*2/5)
+		if name+nameWidth > width {
+			return pad(Fit(consumer, width), width)
+		}
+		return pad(Fit(consumer, name-1), name) + columns(width-name, by, numbers...)
+	}
+	lines := []line{{row("CONSUMER", "REFUSED BY", "REFUSED/S", "REFUSED", "SINCE"), reverse}}
+	for _, r := range p.Refusals(n) {
+		who := r.Consumer
+		if who == "" {
+			who = "(nobody known)"
+		}
+		l := line{text: row(who, r.By(), perSecond(r.Rate), count(uint64(r.Refused)), ago(p.at.Sub(r.Since)))}
+		if r.Rate > 0 {
+			l.style = red
+		}
+		lines = append(lines, l)
+	}
+	if len(p.refusals) == 0 {
+		lines = append(lines, line{text: Fit("nobody is being refused", width)})
+	}
+	return lines
+}
+
+// ago writes how long something has lasted in its two largest units.
+func ago(d time.Duration) string {
+	d = max(d, 0).Truncate(time.Second)
+	switch days := d / (24 * time.Hour); {
+	case days > 0:
+		return fmt.Sprintf("%dd%dh", days, d%(24*time.Hour)/time.Hour)
+	case d >= time.Hour:
+		return fmt.Sprintf("%dh%dm", d/time.Hour, d%time.Hour/time.Minute)
+	case d >= time.Minute:
+		return fmt.Sprintf("%dm%ds", d/time.Minute, d%time.Minute/time.Second)
+	}
+	return fmt.Sprintf("%ds", d/time.Second)
 }
 
 // columns lays a row out; where the screen is too narrow, the last columns are

@@ -32,11 +32,11 @@ func names(rows []top.Row) (all []string) {
 
 func TestRatesAndOrder(t *testing.T) {
 	p := top.Picture{By: top.Admitted}
-	p.Update(noon, []telemetry.Tally{{Consumer: "old", Admitted: 5000, Refused: 9}, {Consumer: "b", Admitted: 10}, {Consumer: "a", Admitted: 10}})
+	p.Update(noon, []telemetry.Tally{{Consumer: "old", Admitted: 5000, Refused: 9}, {Consumer: "b", Admitted: 10}, {Consumer: "a", Admitted: 10}}, nil)
 	if diff := cmp.Diff([]string{"old", "a", "b"}, names(p.Rows(9))); diff != "" {
 		t.Errorf("at first, by what was (-want +got):\n%s", diff)
 	}
-	p.Update(noon.Add(2*time.Second), []telemetry.Tally{{Consumer: "old", Admitted: 5000, Refused: 9}, {Consumer: "b", Admitted: 110, Refused: 20}, {Consumer: "a", Admitted: 210}, {Consumer: "new", Admitted: 1}})
+	p.Update(noon.Add(2*time.Second), []telemetry.Tally{{Consumer: "old", Admitted: 5000, Refused: 9}, {Consumer: "b", Admitted: 110, Refused: 20}, {Consumer: "a", Admitted: 210}, {Consumer: "new", Admitted: 1}}, nil)
 	if diff := cmp.Diff([]string{"a", "b", "old", "new"}, names(p.Rows(9))); diff != "" {
 		t.Errorf("by what is (-want +got):\n%s", diff)
 	}
@@ -47,7 +47,7 @@ func TestRatesAndOrder(t *testing.T) {
 	if diff := cmp.Diff([]string{"b", "old"}, names(p.Rows(2))); diff != "" {
 		t.Errorf("by refused (-want +got):\n%s", diff)
 	}
-	p.Update(noon.Add(4*time.Second), []telemetry.Tally{{Consumer: "a", Admitted: 3}}) // the server was started anew
+	p.Update(noon.Add(4*time.Second), []telemetry.Tally{{Consumer: "a", Admitted: 3}}, nil) // the server was started anew
 	if a := p.Rows(1)[0]; a.AdmittedRate != 0 {
 		t.Errorf("after a restart: %v/s, want 0", a.AdmittedRate)
 	}
@@ -61,7 +61,7 @@ func TestFitsTheScreen(t *testing.T) {
 	for i := range 100 {
 		tallies = append(tallies, telemetry.Tally{Consumer: fmt.Sprint("c", i)})
 	}
-	p.Update(noon, tallies)
+	p.Update(noon, tallies, nil)
 	for _, s := range []top.Screen{{Width: 80, Height: 24, Colour: true}, {Width: 40, Height: 10}, {Width: 12, Height: 3}, {Width: 1, Height: 1}, {Width: 200, Height: 300}} {
 		text := string(p.Frame(s))
 		if strings.Contains(text, "\x1b[2J") || strings.Contains(text, "\a") || strings.Contains(text, "\x1b]") {
@@ -82,6 +82,32 @@ func TestFitsTheScreen(t *testing.T) {
 	}
 	if lines := shown(&p, top.Screen{Width: 80, Height: 24, Rows: 3}); len(lines) != 1+1+1+2+3+1 {
 		t.Errorf("3 rows make %d lines:\n%s", len(lines), strings.Join(lines, "\n"))
+	}
+}
+
+// TestWhoIsRefused: by what, since when, and whether an upstream is the reason.
+func TestWhoIsRefused(t *testing.T) {
+	at := func(refused int64) []telemetry.Refusal {
+		return []telemetry.Refusal{
+			{Consumer: "billing", Reason: "rate-limited", Limit: "rate-5-s", Since: noon.Add(-61 * time.Minute), Refused: 90_000},
+			{Consumer: "sync", Reason: "rate-limited", Limit: "fixed-window-5-m", Rate: "5/m", Rule: "path_/v1/orders", Since: noon.Add(-9 * time.Second), Refused: refused},
+			{Reason: "upstream-pressure", Upstream: "keeper", Since: noon.Add(-50 * time.Hour), Refused: 7},
+			{Reason: "invalid-credentials", Since: noon.Add(-90 * time.Second), Refused: 3},
+		}
+	}
+	p := top.Picture{By: top.Refused}
+	p.Update(noon, nil, at(20))
+	p.Update(noon.Add(2*time.Second), nil, at(60))
+	want := []string{
+		"CONSUMER          REFUSED BY                     REFUSED/S    REFUSED      SINCE",
+		"sync              rule path_/v1/orders 5/m            20.0         60        11s",
+		"billing           limit rate-5-s                       0.0      90000       1h1m",
+		"(nobody known)    pause of upstream keeper             0.0          7       2d2h",
+		"(nobody known)    invalid-credentials                  0.0          3      1m32s",
+	}
+	got := shown(&p, top.Screen{Width: 80, Height: 24})[2:]
+	if diff := cmp.Diff(want, got[:min(len(got), len(want))]); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 type Settings struct {
 	Mode    string            `json:"mode,omitempty"`
 	Default *consumers.Limits `json:"default_limit,omitempty"`
+	Level   string            `json:"log_level,omitempty"`
 }
 
 // stored is a change with what the file said when it was made.
@@ -45,6 +46,9 @@ func (db *DB) Settings(configured Settings) (s Settings, err error) {
 	if alike(st.Configured.Default, configured.Default) {
 		s.Default = st.Changed.Default
 	}
+	if st.Configured.Level == configured.Level {
+		s.Level = st.Changed.Level
+	}
 	return s, nil
 }
 
@@ -62,6 +66,9 @@ func (db *DB) PutSettings(_ context.Context, s, configured Settings, apply func(
 		}
 		if s.Default != nil {
 			st.Changed.Default, st.Configured.Default = s.Default, configured.Default
+		}
+		if s.Level != "" {
+			st.Changed.Level, st.Configured.Level = s.Level, configured.Level
 		}
 		v, err := json.Marshal(st)
 		if err != nil {
