@@ -66,8 +66,11 @@ func (s *Server) goOut(ctx context.Context, u *upstreams.Upstream, v *View, d *V
 		return nil
 	}
 	d.Outcome, d.Reason = Throttled, RateLimited
-	if verdict.Reason == upstreams.Paused {
+	switch verdict.Reason {
+	case upstreams.Paused:
 		d.Reason = UpstreamPressure
+	case upstreams.Unknown:
+		d.Outcome, d.Reason = Failed, StoreUnavailable
 	}
 	d.Limit, d.Decision, d.why = verdict.Limit, verdict.Decision, verdict.Reason
 	d.RetryAfter = retryAfter(verdict.Wait, 0) // it is spread already

@@ -33,6 +33,12 @@ type Lender interface {
 	// Returned is told that n that Short had let pass are given back. It reports
 	// whether they were its own; if not they are in hand again.
 	Returned(now Time, n int64) bool
+	// Ask has the store asked for n, where it can for all that those want who
+	// wait, and waits until it has answered, or is found to be away. Decisions do
+	// not call it.
+	Ask(ctx context.Context, n, all int64)
+	// Touch is told that whoever counts by silences has heard something just now.
+	Touch(now Time)
 }
 
 // Lend makes l decide by what lender lends it. l must be fresh from [New] or

@@ -1,6 +1,7 @@
 package limits_test
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -16,6 +17,8 @@ type lender struct {
 func (l *lender) Short(_ limits.Time, _, _ int64, _ bool) limits.Decision { l.short++; return l.answer }
 func (l *lender) Low(limits.Time)                                         { l.low++ }
 func (l *lender) Returned(limits.Time, int64) bool                        { return false }
+func (l *lender) Ask(context.Context, int64, int64)                       {}
+func (l *lender) Touch(limits.Time)                                       {}
 
 func leased(t *testing.T, l limits.Limit) (*limits.Limiter, *limits.Lease, *lender) {
 	t.Helper()

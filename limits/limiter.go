@@ -110,6 +110,12 @@ func (l *Limiter) WaitFor(now Time, ahead, n int64) time.Duration {
 	return l.peek(now, min(max(ahead, 0), MaxN), max(n, 1)).Wait
 }
 
+// Behind answers what Peek would to one who comes after ahead others of cost 1,
+// as WaitFor tells the wait alone.
+func (l *Limiter) Behind(now Time, ahead, n int64) Decision {
+	return l.peek(now, min(max(ahead, 0), MaxN), max(n, 1))
+}
+
 // Refund gives back n that an earlier Take took; now is the instant that the
 // Take was given. A later Take decides as if those n had never been taken. Give
 // back promptly: a bucket that has filled up in between would have lost what

@@ -25,6 +25,7 @@ const (
 	Limited Reason = "limited" // its turn is too far off
 	Full    Reason = "full"    // too many wait
 	Spent   Reason = "spent"   // the budget is used up
+	Unknown Reason = "unknown" // the instances' store is away, and its limit is to be denied then
 )
 
 // Verdict is what was decided about one request.
@@ -89,16 +90,21 @@ func (u *Upstream) join(now limits.Time, w *waiter, mayWait bool) (bool, error) 
 	}
 	w.done = make(chan struct{})
 	u.line.add(w)
-	u.expires = min(u.expires, now.Add(w.patience(now, u.config.Load().Longest())))
+	u.expires = min(u.expires, now.Add(w.patience(now, u.patience())))
 	u.counts.Held++
 	return true, nil
 }
 
 // claim makes the claims of a request.
-func (u *Upstream) claim(w *waiter) {
-	for i, l := range u.limiters {
-		u.claims[i] = limits.Claim{Limiter: l, N: w.Cost}
+func (u *Upstream) claim(w *waiter) []limits.Claim {
+	claims := u.claims[:0]
+	for _, l := range u.limiters {
+		claims = append(claims, limits.Claim{Limiter: l, N: w.Cost})
 	}
+	if u.options.Shared != nil {
+		claims = u.ledger.claim(claims, w)
+	}
+	return claims
 }
 
 // leastHold is how long at least a working limit that was lowered stays.
@@ -107,13 +113,10 @@ const leastHold = 15 * time.Minute
 // pass lets w pass if everything allows it now.
 func (u *Upstream) pass(now limits.Time, w *waiter) bool {
 	if u.share.Raise(now, max(leastHold, u.config.Load().Pressure.Max)) {
-		u.adjust(now)
+		u.learned(now)
 	}
-	if u.gate.Wait(now) > 0 || !u.ledger.affords(now, w.Class, w.Cost) {
-		return false
-	}
-	u.claim(w)
-	if limits.PeekAll(now, u.claims) >= 0 || limits.TakeAll(now, u.claims) >= 0 {
+	u.peers.lacks = nothing
+	if u.gate.Wait(now) > 0 || !u.take(now, w) {
 		return false
 	}
 	u.gate.Pass(now)
@@ -128,6 +131,15 @@ func (u *Upstream) pass(now limits.Time, w *waiter) bool {
 	return true
 }
 
+// take takes from all limits and from the budget, or from none.
+func (u *Upstream) take(now limits.Time, w *waiter) bool {
+	if u.options.Shared != nil {
+		return u.takeShared(now, w)
+	}
+	claims := u.claim(w)
+	return u.ledger.affords(now, w.Class, w.Cost) && limits.PeekAll(now, claims) < 0 && limits.TakeAll(now, claims) < 0
+}
+
 // obstacle returns how long w has to wait behind ahead others, and for which
 // claim, -1 for the gate; with a reason where that is longer than it may wait.
 func (u *Upstream) obstacle(now limits.Time, w *waiter, ahead int64) (reason Reason, at int, wait time.Duration) {
@@ -140,11 +152,16 @@ func (u *Upstream) obstacle(now limits.Time, w *waiter, ahead int64) (reason Rea
 	if start > 0 && start > w.patience(now, c.Longest()) {
 		reason = Paused
 	}
-	u.claim(w)
-	for i := range u.claims {
-		n := max(w.Cost, 1)
-		behind := u.limiters[i].WaitFor(now.Add(start), ahead, n)
-		if behind == 0 {
+	for i := range u.limiters {
+		d := u.behind(i, now, start, ahead, max(w.Cost, 1))
+		behind := d.Wait
+		switch {
+		case d.Undecided:
+			return Unknown, i, d.Wait
+		case d.Pending:
+			wait = max(wait, askAgain)
+			continue
+		case behind == 0:
 			continue
 		}
 		total := behind
@@ -227,10 +244,13 @@ func (u *Upstream) serve(now limits.Time) {
 			close(w.done)
 			continue
 		}
-		if u.ledger.affords(now, w.Class, w.Cost) {
+		if u.options.Shared == nil && u.ledger.affords(now, w.Class, w.Cost) {
 			break
 		}
 		reason, at, wait := u.obstacle(now, w, 0)
+		if reason == "" {
+			break
+		}
 		u.refuse(now, w, reason, at, wait)
 	}
 }
@@ -262,7 +282,7 @@ func (u *Upstream) turn() {
 // expire refuses those who have waited as long as they may.
 func (u *Upstream) expire(now limits.Time) {
 	u.expires = math.MaxInt64
-	longest := u.config.Load().Longest()
+	longest := u.patience()
 	for w := range u.line.all() {
 		if left := w.patience(now, longest); left > 0 {
 			u.expires = min(u.expires, now.Add(left))
@@ -284,8 +304,12 @@ func (u *Upstream) arm(now limits.Time) {
 		next = phase
 	}
 	if w := u.line.first(); w != nil {
-		_, _, wait := u.obstacle(now, w, 0)
-		next = min(next, max(wait, u.gate.Wait(now), soon), u.expires.Sub(now))
+		turn := limits.Never // when the store has answered
+		if !u.peers.asking {
+			_, _, wait := u.obstacle(now, w, 0)
+			turn = max(wait, u.gate.Wait(now), u.peers.notBefore.Sub(now), soon)
+		}
+		next = min(next, turn, u.expires.Sub(now))
 	}
 	if next == limits.Never {
 		u.timer.Stop()
@@ -309,8 +333,9 @@ func (u *Upstream) leave(w *waiter) {
 		u.line.remove(w)
 	case w.verdict.Reason == "":
 		u.gate.Back(w.passed)
-		for _, l := range u.limiters {
-			l.Refund(w.passed, w.Cost)
+		u.peers.unclaim = u.peers.probed == w.passed
+		for _, c := range u.claim(w) {
+			c.Limiter.Refund(w.passed, w.Cost)
 		}
 		u.ledger.back(w.passed, w.Class, w.Label, w.Cost)
 		u.counts.Passed--

@@ -49,9 +49,7 @@ func (u *Upstream) keep(now limits.Time, clean bool) {
 
 // restore goes on where s was kept. What passed between that and a kill is not
 // known: the limits that count in a period start as used up then.
-func (u *Upstream) restore(now limits.Time, s Saved) {
-	u.mu.Lock()
-	defer u.unlock(now)
+func (u *Upstream) restore(now limits.Time, s *Saved) {
 	u.gate.Restore(now, s.Gate)
 	u.share.Restore(s.Share)
 	u.source = s.Source

@@ -18,6 +18,7 @@ const otherLabel = "other"
 type ledger struct {
 	budget   *Budget // nil: nothing is counted
 	accounts []account
+	heard    limits.Time // when the store that instances share last answered
 }
 
 // account is the calls in the current period of one budget.
@@ -26,6 +27,8 @@ type account struct {
 	budget Period
 	spec   *limits.Spec // the budget as callers are told of it
 	end    limits.Time
+	lent   []*limits.Limiter // by class, where instances share the budget; else none
+	spent  limits.Time       // when something was used here that the store may not know
 }
 
 // Account is the calls that were counted in one period. It is what is kept of a
@@ -43,7 +46,7 @@ type Account struct {
 // configure makes the ledger that of a budget; what was counted stays.
 func (l *ledger) configure(b *Budget, now limits.Time) {
 	old := l.accounts
-	*l = ledger{budget: b}
+	*l = ledger{budget: b, heard: l.heard}
 	if b == nil {
 		return
 	}
@@ -52,7 +55,7 @@ func (l *ledger) configure(b *Budget, now limits.Time) {
 		a := account{budget: p, spec: spec}
 		for _, o := range old {
 			if o.budget.Calendar == p.Calendar {
-				a.Account = o.Account
+				a.Account, a.lent, a.spent = o.Account, o.lent, o.spent
 			}
 		}
 		a.open(now, b.Location)
@@ -131,11 +134,19 @@ func (l *ledger) lacks(now limits.Time, class string, n int64) *account {
 	var last *account
 	for i := range l.accounts {
 		a := &l.accounts[i]
-		if a.Used+max(n, 1) > l.budget.allowed(a.budget, l.budget.class(class)) && (last == nil || a.end > last.end) {
+		if a.lacks(now, l.budget, l.budget.class(class), max(n, 1)) && (last == nil || a.end > last.end) {
 			last = a
 		}
 	}
 	return last
+}
+
+func (a *account) lacks(now limits.Time, b *Budget, class int, n int64) bool {
+	if a.lent == nil {
+		return a.Used+n > b.allowed(a.budget, class)
+	}
+	d := a.of(class).Peek(now, n)
+	return !d.Allowed && !d.Pending && !d.Undecided
 }
 
 // spend counts n calls. It returns the alerts that this is a reason for.
@@ -147,6 +158,8 @@ func (l *ledger) spend(now limits.Time, class, label string, n int64) (alerts []
 	for i := range l.accounts {
 		a := &l.accounts[i]
 		a.count(l.budget, class, label, n)
+		a.spent = now
+		l.hear(now, a)
 		for a.Alerts < len(l.budget.Alerts) && float64(a.Used) >= l.budget.Alerts[a.Alerts]*float64(a.budget.Calls) {
 			alerts = append(alerts, Alert{Calendar: a.Calendar, Level: l.budget.Alerts[a.Alerts], Used: a.Used, Calls: a.budget.Calls})
 			a.Alerts++
@@ -218,6 +231,7 @@ func (l *ledger) status(now limits.Time) []BudgetStatus {
 	var all []BudgetStatus
 	for i := range l.accounts {
 		a := &l.accounts[i]
+		l.hear(now, a)
 		s := BudgetStatus{
 			Period: a.Calendar, Calls: a.budget.Calls, Used: a.Used, Start: a.Start, End: a.end,
 			Forecast: a.forecast(now), Classes: maps.Clone(a.Classes), Labels: maps.Clone(a.Labels),

@@ -1,26 +1,24 @@
 package upstreams
 
 import (
-	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/tollgate-dev/tollgate/limits"
-	"github.com/tollgate-dev/tollgate/limits/pressure"
 )
 
 // Options are what a Registry works with. Only Clock is required. The functions
 // may be called from many goroutines, and with no lock held.
 type Options struct {
-	Clock *limits.Clock
+	Clock  *limits.Clock
+	Shared Shared // by which other instances are told; nil: there are none
 
-	Saved   map[string]Saved                   // what was kept, by id
-	Keep    func(id string, s Saved) error     // keeps it, durably; nil: nothing is kept
-	Failed  func(error)                        // is told when Keep fails; it is tried again
-	Changed func(Event)                        // is told what happens; must not wait
-	Share   func(id string, st pressure.State) // is told of every pause that begins or becomes longer, for other instances' Merge; must not wait
+	Saved   map[string]Saved               // what was kept, by id
+	Keep    func(id string, s Saved) error // keeps it, durably; nil: nothing is kept
+	Failed  func(error)                    // is told when Keep fails; it is tried again
+	Changed func(Event)                    // is told what happens; must not wait
 }
 
 // Registry holds the configured upstreams. All methods are safe for concurrent
@@ -57,13 +55,14 @@ func (r *Registry) Configure(configs []*Config) {
 		u := was.byID[c.ID]
 		if u == nil {
 			u = newUpstream(c, &r.options, now)
-			u.configure(c, now)
 			if s, ok := r.options.Saved[c.ID]; ok {
-				u.restore(now, s)
+				u.configure(c, now, &s)
+			} else {
+				u.configure(c, now, nil)
 			}
 			u.keep(now, false) // before the first request, so that a kill is known to be one
 		} else if u.Config() != c {
-			u.configure(c, now)
+			u.configure(c, now, nil)
 		}
 		next.all, next.byID[c.ID] = append(next.all, u), u
 	}
@@ -71,6 +70,7 @@ func (r *Registry) Configure(configs []*Config) {
 	for _, u := range was.all {
 		if next.byID[u.id] != u {
 			u.close(now)
+			u.asks.Wait()
 		}
 	}
 }
@@ -125,26 +125,18 @@ func (r *Registry) Shift(step time.Duration) {
 	}
 }
 
-// Close refuses all who wait and keeps everything for the last time.
+// Close refuses all who wait and keeps everything for the last time. What was
+// asked of the other instances' store has been answered when it returns.
 func (r *Registry) Close() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := r.options.Clock.Now()
 	for _, u := range r.All() {
 		u.close(now)
+		u.asks.Wait()
 		u.keep(now, true)
 	}
 	r.current.Store(&snapshot{})
-	return nil
-}
-
-// Merge takes over what another instance has seen.
-func (r *Registry) Merge(id string, st pressure.State) error {
-	u := r.ByID(id)
-	if u == nil {
-		return fmt.Errorf("no upstream %q", id)
-	}
-	u.Merge(r.options.Clock.Now(), st)
 	return nil
 }
 

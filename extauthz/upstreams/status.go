@@ -138,7 +138,7 @@ func (u *Upstream) Status(now limits.Time) Status {
 func (u *Upstream) status(now limits.Time) Status {
 	s := Status{
 		ID: u.id, State: u.state(now), Since: u.since, Source: u.source, Violations: u.gate.Violations(now),
-		Observed: u.incident.seen.long, Share: u.share.Value(), Waiting: u.line.len,
+		Observed: u.incident.seen.Plus(u.incident.others).Long, Share: u.share.Value(), Waiting: u.line.len,
 		Budget: u.ledger.status(now), Counts: u.counts,
 	}
 	_, s.Reason = u.gate.Last()
@@ -150,7 +150,7 @@ func (u *Upstream) status(now limits.Time) Status {
 		l, w := &c.Limits[i], u.limiters[i].Spec().Limit()
 		s.Limits = append(s.Limits, LimitStatus{
 			Name: w.Name, Kind: w.Kind, Limit: l.N, Period: l.Period, Calendar: l.Calendar,
-			Working: w.N, WorkingPeriod: w.Period, Remaining: u.limiters[i].Peek(now, 1).Remaining,
+			Working: w.N, WorkingPeriod: w.Period, Remaining: u.remaining(now, i),
 		})
 	}
 	return s

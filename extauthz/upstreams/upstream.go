@@ -30,6 +30,7 @@ type Upstream struct {
 	heard    bool           // it is told what the upstream takes, not only what it refuses
 	incident incident
 	ledger   ledger
+	peers    peers
 	line     line
 	expires  limits.Time // nobody's patience ends earlier
 	told     limits.Time // when the last who was refused is to come back
@@ -42,13 +43,16 @@ type Upstream struct {
 	source   string      // who saw the last violation
 	dirty    bool        // something is to be kept
 	events   []Event
+
+	asks sync.WaitGroup // of the other instances' store
 }
 
 // incident is what a violation is learned from while its answers still come in.
 type incident struct {
-	was  pressure.Share
-	at   limits.Time // 0: nothing can be learned from it
-	seen seen
+	was    pressure.Share
+	at     limits.Time // 0: nothing can be learned from it
+	seen   pressure.Seen
+	others pressure.Seen // what was taken of other instances' requests
 }
 
 func newUpstream(c *Config, o *Options, now limits.Time) *Upstream {
@@ -70,8 +74,9 @@ func (u *Upstream) WantsBody(status int) bool {
 	return slices.ContainsFunc(u.config.Load().Signals, func(s Signal) bool { return s.Status == status })
 }
 
-// configure puts a configuration in force; the state stays.
-func (u *Upstream) configure(c *Config, now limits.Time) {
+// configure puts a configuration in force; the state stays, or is what was kept
+// of an upstream that is new.
+func (u *Upstream) configure(c *Config, now limits.Time, kept *Saved) {
 	u.mu.Lock()
 	defer u.unlock(now)
 	old, had := u.config.Load(), u.limiters
@@ -85,11 +90,15 @@ func (u *Upstream) configure(c *Config, now limits.Time) {
 		}
 		u.limiters[i].SetSpec(now, s)
 	}
-	u.claims = make([]limits.Claim, len(specs))
 	if u.gauge = c.gauge(); u.gauge.period != u.accepted.Period() {
 		u.accepted = pressure.NewMeter(u.gauge.period)
 	}
 	u.ledger.configure(c.Budget, now)
+	if kept != nil {
+		u.restore(now, kept)
+	}
+	u.lend(now)
+	u.claims = make([]limits.Claim, len(u.limiters)+len(u.ledger.accounts))
 	u.expires = now // to be found anew
 	u.retime(now)
 }
@@ -127,6 +136,13 @@ func (u *Upstream) adjust(now limits.Time) {
 	u.dirty = true
 }
 
+// learned makes the limiters follow a share that was changed here, and the others.
+func (u *Upstream) learned(now limits.Time) {
+	u.adjust(now)
+	u.peers.shareNew = true
+	u.tell()
+}
+
 // Observe is told what the upstream answered to a request that was let pass. A
 // signal starts a pause, which is in force and kept when Observe returns, so
 // that the caller may be given the answer then. Answers that Tollgate gave itself
@@ -152,13 +168,12 @@ func (u *Upstream) Observe(now limits.Time, a Answer) {
 	default:
 		u.counts.Failed++
 	}
-	longer := i >= 0 && u.gate.Until() > until
+	if fresh || i >= 0 && u.gate.Until() > until {
+		u.tell()
+	}
 	u.unlock(now)
 	if fresh {
 		u.keep(now, false)
-	}
-	if fresh || longer {
-		u.tellOthers()
 	}
 }
 
@@ -168,22 +183,15 @@ func (u *Upstream) Observe(now limits.Time, a Answer) {
 func (u *Upstream) heardFrom(now limits.Time) {
 	c := u.config.Load() // under the lock, so that it is that of the limiters
 	for i, l := range u.limiters {
-		if c.Limits[i].Kind == limits.IdleReset {
+		switch lease := l.Lease(); {
+		case c.Limits[i].Kind != limits.IdleReset:
+		case lease != nil:
+			lease.Lender().Touch(now)
+		default:
 			l.Refund(now, 1) // the count stays, and taking it again breaks the silence
 			l.Take(now, 1)
 		}
 	}
-}
-
-// tellOthers hands the gate's state to the other instances.
-func (u *Upstream) tellOthers() {
-	if u.options.Share == nil {
-		return
-	}
-	u.mu.Lock()
-	st := u.gate.State()
-	u.mu.Unlock()
-	u.options.Share(u.id, st)
 }
 
 // refused starts or prolongs a pause. It reports whether it is a new one.
@@ -196,7 +204,7 @@ func (u *Upstream) refused(now limits.Time, a *Answer, reason string) bool {
 			u.source = "response"
 		}
 		u.counts.Violations++
-		u.incident = incident{seen: u.gauge.look(&u.accepted, now)}
+		u.incident = incident{seen: u.gauge.look(&u.accepted, now), others: u.peers.seen}
 		if !probed { // of a single request that is refused the limit is not the cause
 			u.incident.was, u.incident.at = u.share, now
 			u.learn(now)
@@ -213,11 +221,11 @@ func (u *Upstream) learn(now limits.Time) {
 	}
 	u.share = u.incident.was
 	if u.heard {
-		u.gauge.lower(&u.share, u.incident.at, u.incident.seen)
+		u.gauge.lower(&u.share, u.incident.at, u.incident.seen.Plus(u.incident.others))
 	} else {
 		u.share.Lower(u.incident.at, -1, u.gauge.count)
 	}
-	u.adjust(now)
+	u.learned(now)
 }
 
 // taken notes that the upstream took a request.
@@ -227,37 +235,35 @@ func (u *Upstream) taken(now limits.Time) {
 	switch u.gate.Phase(now) {
 	case pressure.Frozen:
 		// It was on its way when the refusal came: the upstream allows more than it seemed.
-		u.incident.seen.long++
-		u.incident.seen.short++
+		u.incident.seen.Long++
+		u.incident.seen.Short++
 		u.learn(now)
 	case pressure.Probing:
 		if u.gate.Taken(now) {
 			u.dirty = true
+			u.tell()
 			u.serve(now)
 		}
 	}
 }
 
 // Reset ends a pause and forgets violations and what was learned: the upstream
-// is asked again at once.
+// is asked again at once, by all instances.
 func (u *Upstream) Reset(now limits.Time) {
 	u.mu.Lock()
 	u.gate.Reset(now)
-	u.share, u.incident = pressure.Share{}, incident{}
-	u.adjust(now)
+	u.forget(now)
+	u.peers.ended, u.peers.shareNew = now, false
+	u.tell()
 	u.serve(now)
 	u.unlock(now)
 	u.keep(now, false)
 }
 
-// Merge takes over what another instance has seen of the same upstream.
-func (u *Upstream) Merge(now limits.Time, st pressure.State) {
-	u.mu.Lock()
-	defer u.unlock(now)
-	if u.gate.Merge(now, st) {
-		u.source, u.dirty, u.incident = "peer", true, incident{}
-		u.retime(now)
-	}
+// forget makes void what was learned.
+func (u *Upstream) forget(now limits.Time) {
+	u.share, u.incident, u.peers.shareStamp = pressure.Share{}, incident{}, 0
+	u.adjust(now)
 }
 
 // shift moves everything by a step of the clock.
@@ -267,6 +273,7 @@ func (u *Upstream) shift(step time.Duration, now limits.Time) {
 	u.gate.Shift(step)
 	u.share.Shift(step)
 	u.told = u.told.Add(step)
+	u.peers.shift(step)
 	u.expires = now // to be found anew
 	for w := range u.line.all() {
 		w.arrived, w.deadline = w.arrived.Add(step), w.deadline.Add(step)
@@ -276,6 +283,7 @@ func (u *Upstream) shift(step time.Duration, now limits.Time) {
 
 // unlock sets the timer, and tells after the lock is free what has changed.
 func (u *Upstream) unlock(now limits.Time) {
+	u.askIfNeeded(now)
 	u.arm(now)
 	if st := u.state(now); st != u.shown {
 		was := u.shown

@@ -101,23 +101,18 @@ func (c *Config) gauge() gauge {
 	return gauge{period: measured}
 }
 
-// seen is what the upstream took before a refusal.
-type seen struct {
-	long, short int64
-	whole       bool // it was asked all through the longer period
-}
-
-func (g *gauge) look(m *pressure.Meter, now limits.Time) seen {
-	s := seen{long: m.Sum(now), short: m.Last(now, g.short)}
-	s.whole = g.short == 0 || s.long > m.Last(now, g.period/2)
+// look returns what the upstream took lately.
+func (g *gauge) look(m *pressure.Meter, now limits.Time) pressure.Seen {
+	s := pressure.Seen{Long: m.Sum(now), Short: m.Last(now, g.short)}
+	s.Whole = g.short == 0 || s.Long > m.Last(now, g.period/2)
 	return s
 }
 
 // lower lowers a share to what was seen.
-func (g *gauge) lower(share *pressure.Share, now limits.Time, s seen) {
-	accepted, count := s.long, g.count
-	if !s.whole || g.short > 0 && s.short*g.count < s.long*g.burst {
-		accepted, count = s.short, g.burst
+func (g *gauge) lower(share *pressure.Share, now limits.Time, s pressure.Seen) {
+	accepted, count := s.Long, g.count
+	if !s.Whole || g.short > 0 && s.Short*g.count < s.Long*g.burst {
+		accepted, count = s.Short, g.burst
 	}
 	share.Lower(now, accepted, count)
 }

@@ -4,48 +4,16 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
 
 	rlcommonv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/common/ratelimit/v3"
 	rlsv3 "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
-)
 
-// startRedis runs a redis-server and returns its address.
-func startRedis(t *testing.T) string {
-	t.Helper()
-	if testing.Short() {
-		t.Skip("starts redis-server")
-	}
-	if _, err := exec.LookPath("redis-server"); err != nil {
-		t.Skip("redis-server is not installed: apt-get install redis-server")
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	l.Close()
-	_, port, _ := net.SplitHostPort(addr)
-	cmd := exec.Command("redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", t.TempDir())
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		if c, err := net.Dial("tcp", addr); err == nil {
-			c.Close()
-			return addr
-		}
-		if time.Now().After(end) {
-			t.Fatal("redis-server does not listen")
-		}
-	}
-}
+	"github.com/tollgate-dev/tollgate/limits/redis/redistest"
+)
 
 const sharedConsumers = `
 consumers:
@@ -71,7 +39,7 @@ func (r *running) hit(t *testing.T, user string) rlsv3.RateLimitResponse_Code {
 // TestInstancesShareLimits runs two servers on one Redis: a consumer's quota
 // and a rule's limit are used up by both together.
 func TestInstancesShareLimits(t *testing.T) {
-	addr := startRedis(t)
+	addr := redistest.Start(t).Addr
 	for _, mode := range []string{"leased", "strict"} {
 		t.Run(mode, func(t *testing.T) {
 			config := base + fmt.Sprintf("consumers: {source: file, file: consumers.yaml}\ncluster: {redis: {addresses: [%q], prefix: %s}, mode: %s}\n", addr, mode, mode)

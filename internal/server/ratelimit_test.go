@@ -33,6 +33,7 @@ import (
 
 	"github.com/tollgate-dev/tollgate/envoy/envoytest"
 	"github.com/tollgate-dev/tollgate/internal/server"
+	"github.com/tollgate-dev/tollgate/limits/redis/redistest"
 )
 
 // inPlace is a Tollgate in the environment of a deployment of
@@ -232,7 +233,7 @@ func TestInPlaceOfRateLimitWithFiles(t *testing.T) {
 func TestReplicasInPlaceShareRedis(t *testing.T) {
 	root := t.TempDir()
 	writeRules(t, filepath.Join(root, "config"), strings.Replace(fileRules, "unit: 1}", "unit: 10}", 1))
-	env := map[string]string{"RUNTIME_ROOT": root, "REDIS_SOCKET_TYPE": "tcp", "REDIS_URL": startRedis(t)}
+	env := map[string]string{"RUNTIME_ROOT": root, "REDIS_SOCKET_TYPE": "tcp", "REDIS_URL": redistest.Start(t).Addr}
 	replicas := []*inPlace{startInPlace(t, env), startInPlace(t, env)}
 	admitted := 0
 	for i := range 40 {

@@ -5,13 +5,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
-	"sync/atomic"
 
 	"github.com/tollgate-dev/tollgate/extauthz/upstreams"
 	"github.com/tollgate-dev/tollgate/internal/admin"
 	"github.com/tollgate-dev/tollgate/internal/events"
-	"github.com/tollgate-dev/tollgate/limits/pressure"
-	"github.com/tollgate-dev/tollgate/limits/redis"
 )
 
 // upstreamNote begins the names under which the states of upstreams are kept.
@@ -50,34 +47,17 @@ func (s *Server) openUpstreams(context.Context) error {
 		},
 		Changed: s.upstreamChanged,
 	}
-	var pauses atomic.Pointer[redis.Pauses]
-	if s.cluster != nil {
-		o.Share = func(id string, st pressure.State) {
-			if p := pauses.Load(); p != nil {
-				p.Tell(id, st)
-			}
-		}
-	}
-	s.upstreams = upstreams.New(o)
-	if s.cluster != nil {
-		pauses.Store(s.cluster.Pauses(s.upstreamIDs, func(id string, st pressure.State) {
-			if u := s.upstreams.ByID(id); u != nil {
-				u.Merge(s.clock.Now(), st)
-			}
-		}))
+	if s.cluster == nil {
+		s.upstreams = upstreams.New(o)
+	} else {
+		shared := s.cluster.Pressure()
+		o.Shared = shared
+		s.upstreams = upstreams.New(o)
+		shared.Run(s.upstreams)
 	}
 	s.opens(s.upstreams.Close)
 	s.upstreams.Configure(s.current.Load().Config.Upstreams)
 	return nil
-}
-
-// upstreamIDs names the upstreams that are configured just now.
-func (s *Server) upstreamIDs() []string {
-	var ids []string
-	for _, u := range s.upstreams.All() {
-		ids = append(ids, u.ID())
-	}
-	return ids
 }
 
 // upstreamChanged tells what happened to an upstream.

@@ -67,17 +67,23 @@ type Gate struct {
 	violations int         // in a row
 	last       limits.Time // when the last of them was seen
 	reason     string      // what was seen then
+	stamp      int64       // by which instances know it; 0: the others have not heard of it
 
 	probe limits.Time // Probing: when the probe was sent
 	out   bool        // Probing: it is on its way
+	peer  limits.Time // Probing: until when another instance's probe is; 0: none is
 	lost  int         // Probing: how many were never answered
-	sent  int64       // Returning: how many have passed
+	sent  int64       // Returning: how many have passed, on all instances
+	peers int64       // instances that ask the upstream, this one included; 0 means 1
 }
 
 // NewGate returns an open gate.
 func NewGate(p Policy, now limits.Time) *Gate {
 	return &Gate{policy: p.WithDefaults(), phase: Open, since: now}
 }
+
+// ProbeLasts returns how long a probe's answer is waited for.
+func (g *Gate) ProbeLasts() time.Duration { return g.policy.Probe }
 
 // SetPolicy changes how long later pauses are; one that has begun stays.
 func (g *Gate) SetPolicy(p Policy) { g.policy = p.WithDefaults() }
@@ -92,10 +98,10 @@ func (g *Gate) Phase(now limits.Time) Phase {
 func (g *Gate) tick(now limits.Time) {
 	if g.phase == Frozen && now >= g.until {
 		g.enter(Probing, g.until)
-		g.out, g.lost = false, 0
+		g.out, g.peer, g.lost = false, 0, 0
 	}
-	if g.phase == Probing && g.out && now.Sub(g.probe) >= g.policy.Probe {
-		g.out = false
+	if end := g.probed(); g.phase == Probing && end != 0 && now >= end {
+		g.out, g.peer = false, 0
 		if g.lost++; g.lost > 1 {
 			g.enter(Returning, now)
 			g.sent = 0
@@ -109,6 +115,14 @@ func (g *Gate) tick(now limits.Time) {
 	}
 }
 
+// probed returns until when an answer to the probe is waited for; 0: none is out.
+func (g *Gate) probed() limits.Time {
+	if g.out {
+		return g.probe.Add(g.policy.Probe)
+	}
+	return g.peer
+}
+
 func (g *Gate) enter(p Phase, now limits.Time) { g.phase, g.since = p, now }
 
 // Wait returns how long nobody may pass, 0 if one may now. While a probe is on
@@ -119,8 +133,8 @@ func (g *Gate) Wait(now limits.Time) time.Duration {
 	case Frozen:
 		return g.until.Sub(now)
 	case Probing:
-		if g.out {
-			return g.probe.Add(g.policy.Probe).Sub(now)
+		if end := g.probed(); end != 0 {
+			return end.Sub(now)
 		}
 	case Returning:
 		return max(0, g.opens(g.sent).Sub(now))
@@ -137,14 +151,14 @@ func (g *Gate) WaitBehind(now limits.Time, ahead int64) time.Duration {
 		if ahead == 0 {
 			return g.until.Sub(now)
 		}
-		return g.until.Add(g.ramp(ahead - 1)).Sub(now)
+		return g.until.Add(g.ramp((ahead - 1) * g.share())).Sub(now)
 	case Probing:
-		if g.out {
-			return max(g.ramp(ahead), time.Millisecond)
+		if g.probed() != 0 {
+			return max(g.ramp(ahead*g.share()), time.Millisecond)
 		}
-		return g.ramp(ahead)
+		return g.ramp(ahead * g.share())
 	case Returning:
-		return max(0, g.opens(g.sent+ahead).Sub(now))
+		return max(0, g.opens(g.sent+ahead*g.share()).Sub(now))
 	}
 	return 0
 }
@@ -156,8 +170,8 @@ func (g *Gate) Next(now limits.Time) time.Duration {
 	switch {
 	case g.phase == Frozen:
 		return g.until.Sub(now)
-	case g.phase == Probing && g.out:
-		return g.probe.Add(g.policy.Probe).Sub(now)
+	case g.phase == Probing && g.probed() != 0:
+		return g.probed().Sub(now)
 	case g.phase == Returning:
 		return g.since.Add(g.policy.Ramp).Sub(now)
 	}
@@ -186,9 +200,13 @@ func (g *Gate) Pass(now limits.Time) {
 	case Probing:
 		g.probe, g.out = now, true
 	case Returning:
-		g.sent++
+		g.sent += g.share()
 	}
 }
+
+// share is as how many requests one counts while traffic comes back: the other
+// instances let as many pass.
+func (g *Gate) share() int64 { return max(g.peers, 1) }
 
 // Back undoes a Pass at that instant: the request never went out after all.
 func (g *Gate) Back(at limits.Time) {
@@ -196,7 +214,7 @@ func (g *Gate) Back(at limits.Time) {
 	case g.phase == Probing && g.out && g.probe == at:
 		g.out = false
 	case g.phase == Returning && g.sent > 0 && at >= g.since:
-		g.sent--
+		g.sent = max(0, g.sent-g.share())
 	}
 }
 
@@ -205,7 +223,7 @@ func (g *Gate) Back(at limits.Time) {
 func (g *Gate) Taken(now limits.Time) bool {
 	g.tick(now)
 	if g.phase != Probing || !g.out && g.lost == 0 {
-		return false
+		return false // so is it in a peer's probe: what was answered here was sent before the pause
 	}
 	g.enter(Returning, now)
 	g.sent = 0
@@ -223,20 +241,20 @@ func (g *Gate) Refused(now limits.Time, asked time.Duration, reason string) bool
 	}
 	g.until = max(g.until, now.Add(g.policy.pause(g.violations, asked)))
 	g.violations++
-	g.last, g.reason = now, reason
+	g.last, g.reason, g.stamp = now, reason, 0
 	g.enter(Frozen, now)
 	return true
 }
 
 // Reset opens the gate and forgets the violations.
 func (g *Gate) Reset(now limits.Time) {
-	*g = Gate{policy: g.policy, phase: Open, since: now, until: now}
+	*g = Gate{policy: g.policy, peers: g.peers, phase: Open, since: now, until: now}
 }
 
 // Shift moves everything by a step of the clock, so that pauses are as long as
 // they were meant to be.
 func (g *Gate) Shift(step time.Duration) {
-	for _, t := range []*limits.Time{&g.since, &g.until, &g.last, &g.probe} {
+	for _, t := range []*limits.Time{&g.since, &g.until, &g.last, &g.probe, &g.peer} {
 		if *t != 0 {
 			*t = t.Add(step)
 		}

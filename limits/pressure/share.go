@@ -87,6 +87,15 @@ func (s *Share) Restore(st SavedShare) {
 	}
 }
 
+// Merge makes s what another instance has learned, and reports whether that
+// changes the share.
+func (s *Share) Merge(now limits.Time, st SavedShare) bool {
+	was := s.Value()
+	st.Value, st.Changed = max(st.Value, leastShare), min(st.Changed, now)
+	s.Restore(st)
+	return s.Value() != was
+}
+
 // Shift moves everything by a step of the clock.
 func (s *Share) Shift(step time.Duration) {
 	if s.changed != 0 {

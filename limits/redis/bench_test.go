@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/tollgate-dev/tollgate/limits"
+	"github.com/tollgate-dev/tollgate/limits/redis/redistest"
 )
 
 // BenchmarkTake has a decision without a cluster, leased and strict, side by side.
@@ -23,8 +24,8 @@ func BenchmarkTake(b *testing.B) {
 	})
 	for _, mode := range []Mode{Leased, Strict} {
 		b.Run(string(mode), func(b *testing.B) {
-			s := start(b)
-			c, err := Open(context.Background(), Options{Addresses: []string{s.addr}, Mode: mode, Clock: clock, Timeout: time.Second})
+			s := redistest.Start(b)
+			c, err := Open(context.Background(), Options{Addresses: []string{s.Addr}, Mode: mode, Clock: clock, Timeout: time.Second})
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -48,9 +49,9 @@ func BenchmarkTake(b *testing.B) {
 
 // TestALeasedDecisionAllocatesNothing covers the whole way through TakeAll.
 func TestALeasedDecisionAllocatesNothing(t *testing.T) {
-	s := start(t)
+	s := redistest.Start(t)
 	clock := newFake()
-	c := join(t, Options{Addresses: []string{s.addr}, fake: clock.now})
+	c := join(t, Options{Addresses: []string{s.Addr}, fake: clock.now})
 	l := c.limiter(compile(t, limits.Limit{Kind: limits.Rate, N: 100_000, Period: time.Second}), "g", "k")
 	limitOf(l).lease.Grant(l.Spec(), 50_000, clock.now(), clock.now().Add(time.Hour))
 	claims := []limits.Claim{{Limiter: l, N: 1}}

@@ -79,9 +79,11 @@ func (c *Cluster) Stats() Stats {
 }
 
 const (
-	tick      = 20 * time.Millisecond
-	beatEvery = time.Second
-	beatLasts = 5 * time.Second
+	tick = 20 * time.Millisecond
+	// renewEvery is small beside renewAfter, and seldom enough for many leases.
+	renewEvery = 100 * time.Millisecond
+	beatEvery  = time.Second
+	beatLasts  = 5 * time.Second
 )
 
 // Open starts to share. It does not fail because Redis is away: decisions are
@@ -145,7 +147,7 @@ func (c *Cluster) beatKey(key string) string {
 func (c *Cluster) watch(ctx context.Context) {
 	t := time.NewTicker(tick)
 	defer t.Stop()
-	beaten := time.Now()
+	beaten, renewed := time.Now(), time.Now()
 	for {
 		select {
 		case <-ctx.Done():
@@ -153,7 +155,10 @@ func (c *Cluster) watch(ctx context.Context) {
 		case <-t.C:
 		}
 		c.probe()
-		c.renew(c.now())
+		if time.Since(renewed) >= renewEvery {
+			renewed = time.Now()
+			c.renew(c.now())
+		}
 		if time.Since(beaten) >= beatEvery {
 			beaten = time.Now()
 			c.running.Go(func() { c.beat(ctx, false) })
@@ -228,7 +233,7 @@ func (c *Cluster) share(key string, limiter *limits.Limiter) {
 	if !shareable(limiter.Spec()) {
 		return
 	}
-	l := &limit{cluster: c, key: key, known: noteOf(limiter.State()), session: c.session.Add(1)}
+	l := &limit{cluster: c, key: key, holder: c.id, known: noteOf(limiter.State()), session: c.session.Add(1)}
 	limiter.Lend(&l.lease, l)
 	l.spec, l.specText = limiter.Spec(), specText(limiter.Spec())
 }

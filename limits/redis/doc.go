@@ -79,14 +79,18 @@
 // call goes what this instance last heard of the limiter; when that is newer than
 // what Redis has, of the two states the one that admits less counts.
 //
-// # Pauses of upstreams
+// # Upstreams
 //
-// [Cluster.Pauses] shares the pauses that upstreams ask for: the longest that any
-// instance heard of is in PREFIX{upstreams}ID for as long as it lasts, and is
-// asked for each 50 ms, so that an instance that starts or reconnects learns of
-// it too. A value that cannot be meant is told once and counts as none; each
-// instance keeps to what it knows. Probes, the working limit, the ends of pauses by
-// hand and the upstreams' own limits are each instance's own.
+// [Cluster.Pressure] shares what is known of upstreams that throttle. Their limits
+// are leased as others are, in strict mode for one request at a time; a budget is a
+// bucket that never ends, of which each class leaves in reserve what it may not
+// use. Pause, probe, working limit, ends by hand and what the upstream took are one
+// string, PREFIX{upstreams}ID, which every instance reads and, where it knows
+// something else, writes each 50 ms (scripts/pressure.lua). It tells all it knows
+// each time, so that nothing is lost that Redis forgets. The violation, the working
+// limit and the end by hand bear stamps of Redis' clock, by which the newer is told
+// from the older. A value that cannot be meant is told once and counts as none; a
+// pause is never longer than the upstream may ask for.
 //
 // # What it costs, and gives
 //

@@ -58,7 +58,9 @@ func (c *Cluster) exchange(ctx context.Context, now limits.Time, some []*limit) 
 		case l.away(now) || l.lease.Limiter().Spec().Capacity() == 0 || !shareable(l.lease.Limiter().Spec()):
 			l.wake()
 		default:
-			l.busy, l.flight, l.next = true, l.next, nil
+			if l.busy, l.flight, l.next = true, l.next, nil; l.flight == nil {
+				l.flight = make(chan struct{})
+			}
 			l.askedAt.Store(int64(now))
 			calls = append(calls, call{c.scripts.lease, []string{l.key}, l.report(now, clock, offset)})
 			asked = append(asked, l)
@@ -98,7 +100,6 @@ func (l *limit) settle(now limits.Time, a answer) {
 	again := l.again
 	l.again = false
 	flight := l.flight
-	l.flight = nil
 	l.mu.Unlock()
 	if err != nil {
 		c.blame(l, now, err)
@@ -110,9 +111,7 @@ func (l *limit) settle(now limits.Time, a answer) {
 		c.active[l] = struct{}{}
 	}
 	c.mu.Unlock()
-	if flight != nil {
-		close(flight)
-	}
+	close(flight)
 	if again {
 		l.enqueue()
 	}
@@ -158,7 +157,7 @@ func (l *limit) accept(now limits.Time, v []rueidis.RedisMessage) error {
 		l.session, granted, l.granted, l.used, l.returned, n[7] = c.session.Add(1), 0, 0, 0, 0, 0
 	}
 	c.learnClock(at)
-	l.known, l.rest = note, rest
+	l.known, l.rest = note, rest+l.reserve.Load()
 	l.lease.Learn(st)
 	more := granted - l.granted
 	l.granted, l.acked, l.since, l.good = granted, n[7], now, now.Add(leaseLasts)
@@ -235,6 +234,13 @@ func (l *limit) fill() time.Duration {
 		return time.Duration(min(float64(i)*float64(l.spec.Capacity()), 1e18))
 	}
 	return l.spec.Limit().Period
+}
+
+// holds keeps l in mind until Redis knows how things stand with it.
+func (c *Cluster) holds(l *limit) {
+	c.mu.Lock()
+	c.active[l] = struct{}{}
+	c.mu.Unlock()
 }
 
 // renew enqueues what must be told to Redis before its lease is over, or has lain idle.

@@ -4,34 +4,33 @@ import (
 	"fmt"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/tollgate-dev/tollgate/limits"
+	"github.com/tollgate-dev/tollgate/limits/redis/redistest"
 )
 
 // fault is something that happens to Redis, and how it ends.
 type fault struct {
 	name   string
-	begin  func(*server)
-	end    func(*server)
+	begin  func(*redistest.Server)
+	end    func(*redistest.Server)
 	breaks bool // decisions are made without Redis meanwhile
 }
 
 func faults() []fault {
-	signal := func(s *server, sig syscall.Signal) { _ = s.cmd.Process.Signal(sig) }
 	return []fault{
-		{"dies", func(s *server) { s.kill() }, func(s *server) { s.up() }, true},
-		{"stalls", func(s *server) { signal(s, syscall.SIGSTOP) }, func(s *server) { signal(s, syscall.SIGCONT) }, true},
-		{"is flushed", func(s *server) { s.cli("flushall") }, func(*server) {}, false},
-		{"forgets its scripts", func(s *server) { s.cli("script", "flush") }, func(*server) {}, false},
-		{"refuses writes", func(s *server) { s.cli("replicaof", "127.0.0.1", "1") }, func(s *server) { s.cli("replicaof", "no", "one") }, true},
-		{"is full", func(s *server) {
-			s.cli("config", "set", "maxmemory", "1")
-			s.cli("config", "set", "maxmemory-policy", "noeviction")
+		{"dies", func(s *redistest.Server) { s.Kill() }, func(s *redistest.Server) { s.Up() }, true},
+		{"stalls", func(s *redistest.Server) { s.Stall() }, func(s *redistest.Server) { s.Resume() }, true},
+		{"is flushed", func(s *redistest.Server) { s.CLI("flushall") }, func(*redistest.Server) {}, false},
+		{"forgets its scripts", func(s *redistest.Server) { s.CLI("script", "flush") }, func(*redistest.Server) {}, false},
+		{"refuses writes", func(s *redistest.Server) { s.CLI("replicaof", "127.0.0.1", "1") }, func(s *redistest.Server) { s.CLI("replicaof", "no", "one") }, true},
+		{"is full", func(s *redistest.Server) {
+			s.CLI("config", "set", "maxmemory", "1")
+			s.CLI("config", "set", "maxmemory-policy", "noeviction")
 		},
-			func(s *server) { s.cli("config", "set", "maxmemory", "0") }, true},
+			func(s *redistest.Server) { s.CLI("config", "set", "maxmemory", "0") }, true},
 	}
 }
 
@@ -52,14 +51,14 @@ func TestFaults(t *testing.T) {
 }
 
 func testFault(t *testing.T, mode Mode, f fault) {
-	s := start(t)
+	s := redistest.Start(t)
 	var changes atomic.Int64
 	timeout := 2 * time.Second // far beyond what a busy machine takes
 	if f.name == "stalls" {
 		timeout = 500 * time.Millisecond
 	}
-	c := join(t, Options{Addresses: []string{s.addr}, Mode: mode, Instances: 2, Timeout: timeout, Changed: func(error) { changes.Add(1) }})
-	join(t, Options{Addresses: []string{s.addr}, Mode: mode})
+	c := join(t, Options{Addresses: []string{s.Addr}, Mode: mode, Instances: 2, Timeout: timeout, Changed: func(error) { changes.Add(1) }})
+	join(t, Options{Addresses: []string{s.Addr}, Mode: mode})
 	eventually(t, 5*time.Second, func() bool { return c.instances() == 2 }, func() string { return "the other instance is not seen" })
 	var ls []*limits.Limiter
 	for _, onError := range onErrors {
@@ -161,10 +160,10 @@ func useUp(t *testing.T, c *Cluster, ls []*limits.Limiter, d time.Duration) []us
 // It is an error of this limit, which its share then stands in for; another
 // limit of the same request and of the same Redis is decided about as ever.
 func TestAValueThatCannotBeMeant(t *testing.T) {
-	s := start(t)
+	s := redistest.Start(t)
 	for _, mode := range []Mode{Leased, Strict} {
 		var reported atomic.Int64
-		c := join(t, Options{Addresses: []string{s.addr}, Mode: mode, OnError: limits.OnErrorDeny, Prefix: "bad/" + string(mode),
+		c := join(t, Options{Addresses: []string{s.Addr}, Mode: mode, OnError: limits.OnErrorDeny, Prefix: "bad/" + string(mode),
 			Corrupt: func(string, error) { reported.Add(1) }})
 		healthy := c.limiter(compile(t, limits.Limit{Kind: limits.Rate, N: 1000, Period: time.Second}), "g", "healthy")
 		for i, value := range []string{
@@ -175,7 +174,7 @@ func TestAValueThatCannotBeMeant(t *testing.T) {
 		} {
 			key := itoa(i)
 			l := c.limiter(compile(t, limits.Limit{Kind: limits.Window, N: 5, Period: time.Second}), "g", key)
-			s.cli("set", limitOf(l).key, value)
+			s.CLI("set", limitOf(l).key, value)
 			if d := c.take(l, 1); d.Allowed || !d.Undecided {
 				t.Errorf("%s: %q: %+v, want undecided", mode, value, d)
 			}
@@ -185,8 +184,8 @@ func TestAValueThatCannotBeMeant(t *testing.T) {
 			}
 		}
 		l := c.limiter(compile(t, limits.Limit{Kind: limits.Window, N: 5, Period: time.Second}), "g", "list")
-		s.cli("rpush", limitOf(l).key, "1")
-		s.cli("set", c.o.Prefix+"{instances}", "1")
+		s.CLI("rpush", limitOf(l).key, "1")
+		s.CLI("set", c.o.Prefix+"{instances}", "1")
 		c.beat(t.Context(), false)
 		if d := c.take(l, 1); d.Allowed || !d.Undecided {
 			t.Errorf("%s: a list: %+v", mode, d)
@@ -200,9 +199,9 @@ func TestAValueThatCannotBeMeant(t *testing.T) {
 // TestAHolderThatIsGone kills an instance that has much in hand: nobody else
 // gets that before its lease is over, and then no more than the limit has.
 func TestAHolderThatIsGone(t *testing.T) {
-	s := start(t)
+	s := redistest.Start(t)
 	clock := newFake()
-	o := Options{Addresses: []string{s.addr}, fake: clock.now}
+	o := Options{Addresses: []string{s.Addr}, fake: clock.now}
 	spec := compile(t, limits.Limit{Kind: limits.Quota, N: 100, Calendar: limits.Day})
 	c, d := join(t, o), join(t, o)
 	a, b := c.limiter(spec, "g", "k"), d.limiter(spec, "g", "k")
@@ -245,12 +244,12 @@ func farFromItsEnd(now limits.Time) time.Duration {
 
 // TestAClockThatJumps sets the clock of one of two instances by an hour, both ways.
 func TestAClockThatJumps(t *testing.T) {
-	s := start(t)
+	s := redistest.Start(t)
 	for _, jump := range []time.Duration{time.Hour, -time.Hour} {
 		var shift atomic.Int64
 		real := limits.NewClock()
-		c := join(t, Options{Addresses: []string{s.addr}, Clock: real, Prefix: "jump" + jump.String()})
-		d := join(t, Options{Addresses: []string{s.addr}, Clock: real, Prefix: "jump" + jump.String()})
+		c := join(t, Options{Addresses: []string{s.Addr}, Clock: real, Prefix: "jump" + jump.String()})
+		d := join(t, Options{Addresses: []string{s.Addr}, Clock: real, Prefix: "jump" + jump.String()})
 		spec := compile(t, limits.Limit{Kind: limits.Rate, N: 100, Period: time.Second, Burst: 20})
 		a, b := c.limiter(spec, "g", "k"), d.limiter(spec, "g", "k")
 		quota := compile(t, limits.Limit{Kind: limits.FixedWindow, N: 7, Period: farFromItsEnd(real.Now())})

@@ -9,6 +9,7 @@ import (
 
 	"github.com/tollgate-dev/tollgate/limits"
 	"github.com/tollgate-dev/tollgate/limits/limitstest"
+	"github.com/tollgate-dev/tollgate/limits/redis/redistest"
 )
 
 // step lets the instances do by a fake clock what they do in the background.
@@ -38,7 +39,7 @@ func (c *Cluster) drain() {
 // limit. What is admitted must be what the limit admits at the most, at every
 // moment, and nearly all of it.
 func TestLeasedStaysWithinTheLimit(t *testing.T) {
-	s := start(t)
+	s := redistest.Start(t)
 	const sec = time.Second
 	for name, c := range map[string]struct {
 		limit  limits.Limit
@@ -62,7 +63,7 @@ func TestLeasedStaysWithinTheLimit(t *testing.T) {
 			var own []*limits.Limiter
 			spec := compile(t, c.limit)
 			for range 3 {
-				i := join(t, Options{Addresses: []string{s.addr}, Prefix: "bound/" + name, fake: clock.now})
+				i := join(t, Options{Addresses: []string{s.Addr}, Prefix: "bound/" + name, fake: clock.now})
 				i.stop() // by hand
 				i.running.Wait()
 				all, own = append(all, i), append(own, i.limiter(spec, "g", "k"))
@@ -116,7 +117,7 @@ func TestLeasedStaysWithinTheLimit(t *testing.T) {
 
 // TestLeasedRunsByItself has real time, goroutines and Redis' own clock.
 func TestLeasedRunsByItself(t *testing.T) {
-	s := start(t)
+	s := redistest.Start(t)
 	spec := compile(t, limits.Limit{Kind: limits.Rate, N: 2000, Period: time.Second, Burst: 200})
 	clock := limits.NewClock()
 	var mu sync.Mutex
@@ -125,7 +126,7 @@ func TestLeasedRunsByItself(t *testing.T) {
 	began := time.Now()
 	var all []*Cluster
 	for i := range 3 {
-		c := join(t, Options{Addresses: []string{s.addr}, Clock: clock})
+		c := join(t, Options{Addresses: []string{s.Addr}, Clock: clock})
 		l := c.limiter(spec, "g", "k")
 		all = append(all, c)
 		wg.Go(func() {

@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"context"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -14,11 +15,16 @@ type limit struct {
 	lease   limits.Lease
 	cluster *Cluster
 	key     string
+	holder  string       // as whom it holds what is in hand
+	base    *limit       // whose bucket it takes from; nil: it has its own
+	reserve atomic.Int64 // what it leaves there
+	kept    bool         // it is an upstream's: what passes without Redis is reported though nobody comes again
 
 	need    atomic.Int64 // what the largest request wants that is not in hand
+	wish    atomic.Int64 // what all want together who wait
 	dryFrom atomic.Int64 // from then until dryTill there is no use in asking
 	dryTill atomic.Int64
-	dryFor  atomic.Int64                // for so many, or more
+	dryFor  atomic.Int64                // for so many
 	drySpec atomic.Pointer[limits.Spec] // under which limit
 	resets  atomic.Int64                // of the limiter, that Redis knows of
 	askedAt atomic.Int64                // when Redis was last asked
@@ -28,6 +34,7 @@ type limit struct {
 	capped  atomic.Int64 // more than 1: so many, less 1, go free in the grace and no more
 	passed  atomic.Int64 // let pass in the grace, not yet reported
 	broken  atomic.Int64 // the value in Redis cannot be meant; when that was found
+	touched atomic.Bool  // a silence is broken, which Redis does not know yet
 	queued  atomic.Bool
 	closing atomic.Bool
 	portion atomic.Pointer[portion]
@@ -43,6 +50,7 @@ type limit struct {
 	acked     int64 // of used, what Redis has heard of
 	returned  int64
 	needed    int64           // what the exchange under way asks for at least
+	spare     int64           // what it asks for beside what those want who wait for it
 	reporting *limits.Limiter // local, while its use is being reported
 	good      limits.Time     // until when what is held is held in Redis too
 	since     limits.Time     // the last exchange
@@ -107,14 +115,27 @@ func (l *limit) Short(now limits.Time, ahead, n int64, take bool) limits.Decisio
 			}
 		}
 		return limits.Decision{Allowed: true, Remaining: limits.MaxN, Reset: time.Duration(l.freeTil.Load()) - time.Duration(now)}
-	case n <= l.dryFor.Load() && l.drySpec.Load() == s && l.resets.Load() == l.lease.Resets() && within(now, l.dryFrom.Load(), l.dryTill.Load()):
-		wait := time.Duration(l.dryTill.Load()-int64(now)) + spacing(s, ahead)
+	case l.dryAt(now, s, n):
+		more := time.Duration(min(float64(s.Interval())*float64(n-l.dryFor.Load()), 1e18)) // 0 for a quota: all comes at once
+		wait := time.Duration(l.dryTill.Load()-int64(now)) + more + spacing(s, ahead)
 		return limits.Decision{Wait: wait, Reset: max(wait, 0)}
 	}
 	for need := l.need.Load(); need < n && !l.need.CompareAndSwap(need, n); need = l.need.Load() {
 	}
 	l.enqueue()
 	return limits.Decision{Pending: true, Wait: askAgain + spacing(s, ahead)}
+}
+
+// dryAt reports whether Redis has said when n can be had, and that is not now.
+func (l *limit) dryAt(now limits.Time, s *limits.Spec, n int64) bool {
+	if l.drySpec.Load() != s || l.resets.Load() != l.lease.Resets() || !within(now, l.dryFrom.Load(), l.dryTill.Load()) {
+		return false
+	}
+	asked := l.dryFor.Load()
+	if k := s.Limit().Kind; k == limits.Window || k == limits.IdleReset {
+		return n == asked // how long more take, Redis alone knows
+	}
+	return n >= asked
 }
 
 // spacing is about how long ahead requests take.
@@ -137,7 +158,17 @@ func (l *limit) alone(now limits.Time, s *limits.Spec, ahead, n int64, take bool
 	case onError == limits.OnErrorDeny, onError == "" && l.cluster.o.OnError == limits.OnErrorDeny:
 		return limits.Decision{Undecided: true, Wait: time.Second}
 	}
-	own := l.own(now, s)
+	of := l
+	if l.base != nil {
+		of = l.base
+	}
+	own := of.own(now, of.lease.Limiter().Spec())
+	if reserve := l.reserve.Load(); reserve > 0 {
+		of := int64(l.cluster.instances())
+		if d := own.Peek(now, n+(reserve+of-1)/of); !d.Allowed || !take {
+			return d
+		}
+	}
 	switch {
 	case take:
 		return own.Take(now, n)
@@ -170,6 +201,9 @@ func (l *limit) own(now limits.Time, s *limits.Spec) *limits.Limiter {
 		l.mu.Unlock()
 		fresh := newShare(now, s, part, int64(p.instances), heard, rest, st)
 		if l.local.CompareAndSwap(nil, fresh) {
+			if l.kept {
+				l.cluster.holds(l)
+			}
 			return fresh
 		}
 		own = l.local.Load()
@@ -192,6 +226,29 @@ func (l *limit) ask(now limits.Time) {
 	if !l.away(now) {
 		l.enqueue()
 	}
+}
+
+// Ask implements [limits.Lender].
+func (l *limit) Ask(ctx context.Context, n, all int64) {
+	l.wish.Add(max(all-n, 0))
+	patience := time.NewTimer(2 * l.cluster.o.Timeout)
+	defer patience.Stop()
+	select {
+	case <-l.ticket(n):
+	case <-ctx.Done():
+	case <-patience.C:
+	}
+}
+
+// Touch implements [limits.Lender].
+func (l *limit) Touch(now limits.Time) {
+	if own := l.local.Load(); own != nil && l.away(now) {
+		own.Refund(now, 1) // the count stays, and taking it again breaks the silence
+		own.Take(now, 1)
+		return
+	}
+	l.touched.Store(true)
+	l.ask(now)
 }
 
 // Returned implements [limits.Lender].
@@ -245,12 +302,13 @@ func (l *limit) report(now limits.Time, clock string, offset time.Duration) []st
 	fresh := used - l.used
 	l.measure(now, fresh)
 	chunk := l.chunk()
-	need := l.need.Swap(0)
+	need, wish := l.need.Swap(0), l.wish.Swap(0)
 	back := int64(0)
 	switch {
 	case leaves:
 		l.need.Store(need)
-		back, chunk, need = l.lease.Withdraw(left), 0, 0
+		l.wish.Add(wish)
+		back, chunk, need, wish = l.lease.Withdraw(left), 0, 0, 0
 	case l.closing.Load() || l.lease.Closed() || fresh == 0 && need == 0:
 		back, chunk, need = l.lease.Withdraw(left), 0, 0
 	case left > 2*chunk+need:
@@ -274,11 +332,19 @@ func (l *limit) report(now limits.Time, clock string, offset time.Duration) []st
 	if l.reporting = l.local.Load(); l.reporting != nil {
 		beside = l.reporting.Usage().Admitted
 	}
+	touch, learned := "0", "0"
+	if l.kept {
+		learned = "1"
+	}
+	if l.touched.Swap(false) {
+		touch = "1"
+	}
 	num := func(n int64) string { return strconv.FormatInt(n, 10) }
 	l.needed = max(0, need-left)
+	l.spare = max(need, chunk-wish, 0)
 	return []string{
-		clock, l.specText, boundsText(l.spec, now.Add(offset)), l.known.text, c.id, num(l.session), num(l.granted), num(l.used), num(l.returned),
-		num(max(0, chunk-left)), num(l.needed), num(int64(age)), num(int64(leaseInRest)), num(l.passed.Swap(0)), num(beside), reset, num(l.acked),
+		clock, l.specText, boundsText(l.spec, now.Add(offset)), l.known.text, l.holder, num(l.session), num(l.granted), num(l.used), num(l.returned),
+		num(max(0, max(chunk, wish)-left)), num(l.needed), num(int64(age)), num(int64(leaseInRest)), num(l.passed.Swap(0)), num(beside), reset, num(l.acked), num(l.reserve.Load()), touch, learned,
 	}
 }
 
@@ -317,7 +383,7 @@ func (l *limit) chunk() int64 {
 		return 0
 	}
 	while := max(l.use/10, min(l.use*l.horizon(), 200))
-	return int64(min(while, float64(l.spec.Capacity())/4))
+	return int64(min(while, float64(l.spec.Capacity()-l.reserve.Load())/4))
 }
 
 // horizon is the part of a second whose use a slow caller may have in hand.

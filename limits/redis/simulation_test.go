@@ -9,6 +9,7 @@ import (
 
 	"github.com/tollgate-dev/tollgate/limits"
 	"github.com/tollgate-dev/tollgate/limits/limitstest"
+	"github.com/tollgate-dev/tollgate/limits/redis/redistest"
 )
 
 var (
@@ -46,11 +47,11 @@ type request struct {
 //
 //	go test ./limits/redis -run Simulation -v -timeout 30m -args -sim-keys 1000000 -sim-rate 500
 func TestSimulation(t *testing.T) {
-	s := start(t)
+	s := redistest.Start(t)
 	w := &world{clock: newFake(), rng: rand.New(rand.NewPCG(1, 1)), keys: make([]key, *simKeys),
 		spec: compile(t, limits.Limit{Kind: limits.Rate, N: 10, Period: time.Second})}
 	for range 100 {
-		c := join(t, Options{Addresses: []string{s.addr}, fake: w.clock.now, Timeout: 30 * time.Second})
+		c := join(t, Options{Addresses: []string{s.Addr}, fake: w.clock.now, Timeout: 30 * time.Second})
 		c.stop() // by hand
 		c.running.Wait()
 		w.instances, w.limiters = append(w.instances, c), append(w.limiters, map[int]*limits.Limiter{})

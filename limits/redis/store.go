@@ -22,8 +22,8 @@ var takeLua string
 //go:embed scripts/lease.lua
 var leaseLua string
 
-//go:embed scripts/pause.lua
-var pauseLua string
+//go:embed scripts/pressure.lua
+var pressureLua string
 
 //go:embed scripts/beat.lua
 var beatLua string
@@ -37,10 +37,10 @@ func newScript(body string) script {
 }
 
 // scripts are all that is ever run.
-type scripts struct{ take, lease, beat, pause script }
+type scripts struct{ take, lease, beat, pressure script }
 
 func newScripts() scripts {
-	return scripts{newScript(commonLua + takeLua), newScript(commonLua + leaseLua), newScript(beatLua), newScript(pauseLua)}
+	return scripts{newScript(commonLua + takeLua), newScript(commonLua + leaseLua), newScript(beatLua), newScript(pressureLua)}
 }
 
 // call is one run of a script on keys of one slot.

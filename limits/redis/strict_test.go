@@ -3,11 +3,13 @@ package redis
 import (
 	"context"
 	"math/rand/v2"
+	"strconv"
 	"testing"
 	"time"
 
 	"github.com/tollgate-dev/tollgate/limits"
 	"github.com/tollgate-dev/tollgate/limits/limitstest"
+	"github.com/tollgate-dev/tollgate/limits/redis/redistest"
 )
 
 func kinds() map[string]limits.Limit {
@@ -26,13 +28,13 @@ func kinds() map[string]limits.Limit {
 // TestStrictDecidesAsTheModel has three instances decide about one limit in
 // turns, which must be as the slow and obvious model decides alone.
 func TestStrictDecidesAsTheModel(t *testing.T) {
-	s := start(t)
+	s := redistest.Start(t)
 	for name, l := range kinds() {
 		t.Run(name, func(t *testing.T) {
 			clock := newFake()
 			var all []*Cluster
 			for range 3 {
-				all = append(all, join(t, Options{Addresses: []string{s.addr}, Mode: Strict, Prefix: "model/" + name, fake: clock.now}))
+				all = append(all, join(t, Options{Addresses: []string{s.Addr}, Mode: Strict, Prefix: "model/" + name, fake: clock.now}))
 			}
 			for seed := range uint64(4) {
 				clock.advance(24 * time.Hour)
@@ -71,9 +73,9 @@ func TestStrictDecidesAsTheModel(t *testing.T) {
 }
 
 func TestStrictTakesAllOrNothing(t *testing.T) {
-	s := start(t)
+	s := redistest.Start(t)
 	clock := newFake()
-	c := join(t, Options{Addresses: []string{s.addr}, Mode: Strict, fake: clock.now})
+	c := join(t, Options{Addresses: []string{s.Addr}, Mode: Strict, fake: clock.now})
 	wide := c.limiter(compile(t, limits.Limit{Kind: limits.Window, N: 10, Period: time.Second}), "g", "wide")
 	tight := c.limiter(compile(t, limits.Limit{Kind: limits.Quota, N: 2, Calendar: limits.Day}), "g", "tight")
 	watches := c.limiter(compile(t, limits.Limit{Kind: limits.Pace, N: 1, Period: time.Hour, Shadow: true}), "g", "watches")
@@ -98,9 +100,9 @@ func TestStrictTakesAllOrNothing(t *testing.T) {
 }
 
 func TestStrictFollowsAChangeOfLimit(t *testing.T) {
-	s := start(t)
+	s := redistest.Start(t)
 	clock := newFake()
-	o := Options{Addresses: []string{s.addr}, Mode: Strict, fake: clock.now}
+	o := Options{Addresses: []string{s.Addr}, Mode: Strict, fake: clock.now}
 	c, d := join(t, o), join(t, o)
 	five := compile(t, limits.Limit{Kind: limits.Rate, N: 5, Period: time.Second})
 	ten := compile(t, limits.Limit{Kind: limits.Window, N: 10, Period: time.Second})
@@ -118,9 +120,9 @@ func TestStrictFollowsAChangeOfLimit(t *testing.T) {
 }
 
 func TestKeysLiveNoLongerThanTheLimitNeeds(t *testing.T) {
-	s := start(t)
+	s := redistest.Start(t)
 	clock := limits.NewClock()
-	c := join(t, Options{Addresses: []string{s.addr}, Mode: Strict, Clock: clock})
+	c := join(t, Options{Addresses: []string{s.Addr}, Mode: Strict, Clock: clock})
 	for name, most := range map[string]struct {
 		limit limits.Limit
 		ms    int64
@@ -132,7 +134,7 @@ func TestKeysLiveNoLongerThanTheLimitNeeds(t *testing.T) {
 		if d := c.take(l, 1); !d.Allowed {
 			t.Fatal(d)
 		}
-		ttl, err := s.client().Do(context.Background(), s.client().B().Pttl().Key(limitOf(l).key).Build()).AsInt64()
+		ttl, err := strconv.ParseInt(s.CLI("pttl", limitOf(l).key), 10, 64)
 		if err != nil || ttl < 1 || ttl > most.ms {
 			t.Errorf("%s lives %d ms, want at most %d: %v", name, ttl, most.ms, err)
 		}

@@ -113,7 +113,15 @@ func (c *Cluster) fetch(ctx context.Context, claims []limits.Claim) bool {
 // ticket returns what is closed when Redis has been asked for n.
 func (l *limit) ticket(n int64) <-chan struct{} {
 	l.mu.Lock()
+	l.wish.Add(n)
 	for need := l.need.Load(); need < n && !l.need.CompareAndSwap(need, n); need = l.need.Load() {
+	}
+	if l.busy && n > 0 && l.needed >= n && l.spare >= n {
+		l.spare -= n // what is under way asks for so many already
+		l.wish.Add(-n)
+		flight := l.flight
+		l.mu.Unlock()
+		return flight
 	}
 	if l.next == nil {
 		l.next = make(chan struct{})
@@ -348,7 +356,7 @@ func (c *Cluster) read(claims []limits.Claim, p part, a answer) (admitted bool, 
 			d.Wait = limits.Never
 		}
 		claims[i].Decision = d
-		if err := limitOf(claims[i].Limiter).heard(text, d, c.now()); err != nil {
+		if err := limitOf(claims[i].Limiter).heard(text, d, claims[i].N, c.now()); err != nil {
 			return false, err
 		}
 	}
@@ -356,7 +364,7 @@ func (c *Cluster) read(claims []limits.Claim, p part, a answer) (admitted bool, 
 }
 
 // heard remembers what a decision told about the shared limiter.
-func (l *limit) heard(text string, d limits.Decision, now limits.Time) error {
+func (l *limit) heard(text string, d limits.Decision, n int64, now limits.Time) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.rest = d.Remaining
@@ -364,7 +372,7 @@ func (l *limit) heard(text string, d limits.Decision, now limits.Time) error {
 	if !d.Allowed && d.Wait != limits.Never {
 		l.drySpec.Store(l.spec)
 		l.dryFrom.Store(int64(now))
-		l.dryFor.Store(1)
+		l.dryFor.Store(max(n, 1))
 		l.dryTill.Store(int64(now.Add(d.Wait)))
 	} else {
 		l.dryTill.Store(0)
@@ -372,12 +380,12 @@ func (l *limit) heard(text string, d limits.Decision, now limits.Time) error {
 	if text == "" {
 		return nil
 	}
-	n, st, err := parseNote(l.spec.Limit().Kind, text)
+	to, st, err := parseNote(l.spec.Limit().Kind, text)
 	if err != nil {
 		return err
 	}
-	if n.reset > l.known.reset || n.reset == l.known.reset && n.seq > l.known.seq {
-		l.known = n
+	if to.reset > l.known.reset || to.reset == l.known.reset && to.seq > l.known.seq {
+		l.known = to
 		l.lease.Learn(st)
 	}
 	return nil

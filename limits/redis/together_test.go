@@ -9,6 +9,7 @@ import (
 
 	"github.com/tollgate-dev/tollgate/limits"
 	"github.com/tollgate-dev/tollgate/limits/limitstest"
+	"github.com/tollgate-dev/tollgate/limits/redis/redistest"
 )
 
 // byHand opens an instance whose background a test drives.
@@ -23,10 +24,10 @@ func byHand(t *testing.T, o Options) *Cluster {
 // TestTheWarmUpIsOneForAll opens a limit gently on two instances at once; a
 // third that comes later finds the grace over.
 func TestTheWarmUpIsOneForAll(t *testing.T) {
-	s := start(t)
+	s := redistest.Start(t)
 	for _, mode := range []Mode{Leased, Strict} {
 		clock := newFake()
-		o := Options{Addresses: []string{s.addr}, fake: clock.now, Mode: mode, Prefix: "warm/" + string(mode)}
+		o := Options{Addresses: []string{s.Addr}, fake: clock.now, Mode: mode, Prefix: "warm/" + string(mode)}
 		spec := compile(t, limits.Limit{Kind: limits.Rate, N: 10, Period: time.Second, WarmUp: limits.WarmUp{Grace: time.Second, Ramp: time.Second, Idle: time.Hour}})
 		all := []*Cluster{join(t, o), join(t, o), join(t, o)}
 		var own []*limits.Limiter
@@ -67,10 +68,10 @@ func TestTheWarmUpIsOneForAll(t *testing.T) {
 
 // TestRequestsAreHeld has requests wait for their turn at a limit that is shared.
 func TestRequestsAreHeld(t *testing.T) {
-	s := start(t)
+	s := redistest.Start(t)
 	for _, mode := range []Mode{Leased, Strict} {
 		clock := limits.NewClock()
-		c := join(t, Options{Addresses: []string{s.addr}, Clock: clock, Mode: mode, Prefix: "held/" + string(mode)})
+		c := join(t, Options{Addresses: []string{s.Addr}, Clock: clock, Mode: mode, Prefix: "held/" + string(mode)})
 		q := limits.NewQueue(clock, limits.QueueOptions{})
 		l := c.limiter(compile(t, limits.Limit{Kind: limits.Pace, N: 20, Period: time.Second, MaxWait: 5 * time.Second}), "g", "k")
 		began := time.Now()
@@ -94,7 +95,7 @@ func TestRequestsAreHeld(t *testing.T) {
 // TestInstancesComeAndGo scales from one to five and down to two, without a
 // word of those who go: the limit holds throughout, and is soon usable again.
 func TestInstancesComeAndGo(t *testing.T) {
-	s := start(t)
+	s := redistest.Start(t)
 	clock := newFake()
 	spec := compile(t, limits.Limit{Kind: limits.Rate, N: 500, Period: time.Second})
 	model := limitstest.NewModel(spec.Limit())
@@ -103,7 +104,7 @@ func TestInstancesComeAndGo(t *testing.T) {
 	var own []*limits.Limiter
 	for _, n := range []int{1, 5, 2} {
 		for len(all) < n {
-			c := byHand(t, Options{Addresses: []string{s.addr}, fake: clock.now})
+			c := byHand(t, Options{Addresses: []string{s.Addr}, fake: clock.now})
 			all, own = append(all, c), append(own, c.limiter(spec, "g", "k"))
 		}
 		all, own = all[:n], own[:n]
@@ -133,10 +134,10 @@ func TestInstancesComeAndGo(t *testing.T) {
 
 // TestAResetIsForAll gives back what was used, on every instance.
 func TestAResetIsForAll(t *testing.T) {
-	s := start(t)
+	s := redistest.Start(t)
 	for _, mode := range []Mode{Leased, Strict} {
 		clock := newFake()
-		o := Options{Addresses: []string{s.addr}, fake: clock.now, Mode: mode, Prefix: "reset/" + string(mode)}
+		o := Options{Addresses: []string{s.Addr}, fake: clock.now, Mode: mode, Prefix: "reset/" + string(mode)}
 		c, d := join(t, o), join(t, o)
 		spec := compile(t, limits.Limit{Kind: limits.Quota, N: 3, Calendar: limits.Day})
 		a, b := c.limiter(spec, "g", "k"), d.limiter(spec, "g", "k")
@@ -152,10 +153,10 @@ func TestAResetIsForAll(t *testing.T) {
 // TestAChangeOfLimitCountsAtOnce raises a quota that is used up, and lowers one
 // of which much is in hand.
 func TestAChangeOfLimitCountsAtOnce(t *testing.T) {
-	s := start(t)
+	s := redistest.Start(t)
 	for _, mode := range []Mode{Leased, Strict} {
 		clock := newFake()
-		c := join(t, Options{Addresses: []string{s.addr}, fake: clock.now, Mode: mode, Prefix: "change/" + string(mode)})
+		c := join(t, Options{Addresses: []string{s.Addr}, fake: clock.now, Mode: mode, Prefix: "change/" + string(mode)})
 		quota := func(n int64) *limits.Spec {
 			return compile(t, limits.Limit{Kind: limits.Quota, N: n, Calendar: limits.Day})
 		}

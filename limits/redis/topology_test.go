@@ -12,13 +12,13 @@ import (
 	"math/big"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/tollgate-dev/tollgate/limits"
+	"github.com/tollgate-dev/tollgate/limits/redis/redistest"
 )
 
 // sharesTen checks that two instances admit ten of a quota of ten, together.
@@ -52,7 +52,7 @@ func sharesTen(t *testing.T, o Options, group string) {
 // TestNeededACL has a user who may do what the package documentation says, and
 // no more, and one who may not write.
 func TestNeededACL(t *testing.T) {
-	s := start(t)
+	s := redistest.Start(t)
 	text, err := os.ReadFile("doc.go")
 	if err != nil {
 		t.Fatal(err)
@@ -60,12 +60,12 @@ func TestNeededACL(t *testing.T) {
 	_, rule, _ := strings.Cut(string(text), "ACL SETUSER tollgate ")
 	rule, _, _ = strings.Cut(rule, "\n//\n")
 	words := strings.Fields(strings.ReplaceAll(rule, "//", ""))
-	if out := s.cli(append([]string{"acl", "setuser", "tollgate"}, words...)...); out != "OK" {
+	if out := s.CLI(append([]string{"acl", "setuser", "tollgate"}, words...)...); out != "OK" {
 		t.Fatal(out)
 	}
-	s.cli("acl", "setuser", "reader", "on", ">SECRET", "~*", "+@read", "+@connection")
-	s.cli("acl", "setuser", "default", "off")
-	sharesTen(t, Options{Addresses: []string{s.addr}, Username: "tollgate", Password: "SECRET"}, "g")
+	s.CLI("acl", "setuser", "reader", "on", ">SECRET", "~*", "+@read", "+@connection")
+	s.CLI("acl", "setuser", "default", "off")
+	sharesTen(t, Options{Addresses: []string{s.Addr}, Username: "tollgate", Password: "SECRET"}, "g")
 
 	for name, o := range map[string]Options{
 		"a wrong password": {Username: "tollgate", Password: "wrong"},
@@ -73,7 +73,7 @@ func TestNeededACL(t *testing.T) {
 		"another prefix":   {Username: "tollgate", Password: "SECRET", Prefix: "other"},
 		"a reader":         {Username: "reader", Password: "SECRET"},
 	} {
-		o.Addresses, o.OnError = []string{s.addr}, limits.OnErrorDeny
+		o.Addresses, o.OnError = []string{s.Addr}, limits.OnErrorDeny
 		c := join(t, o)
 		d := c.take(c.limiter(compile(t, limits.Limit{Kind: limits.Pace, N: 1, Period: time.Second}), "g", "k"), 1)
 		if d.Allowed || !d.Undecided || c.Stats().Up {
@@ -83,12 +83,12 @@ func TestNeededACL(t *testing.T) {
 }
 
 func TestTLS(t *testing.T) {
-	need(t, "redis-server")
+	redistest.Need(t, "redis-server")
 	dir := t.TempDir()
 	roots := certificate(t, dir)
-	s := start(t, "--tls-port", "0", "--tls-cert-file", dir+"/cert.pem", "--tls-key-file", dir+"/key.pem", "--tls-ca-cert-file", dir+"/cert.pem", "--tls-auth-clients", "no")
-	port := freePort(t)
-	s.cli("config", "set", "tls-port", itoa(port))
+	s := redistest.Start(t, "--tls-port", "0", "--tls-cert-file", dir+"/cert.pem", "--tls-key-file", dir+"/key.pem", "--tls-ca-cert-file", dir+"/cert.pem", "--tls-auth-clients", "no")
+	port := redistest.FreePort(t)
+	s.CLI("config", "set", "tls-port", itoa(port))
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
 	sharesTen(t, Options{Addresses: []string{addr}, TLS: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}}, "g")
 	c := join(t, Options{Addresses: []string{addr}, TLS: &tls.Config{RootCAs: x509.NewCertPool(), MinVersion: tls.VersionTLS12}})
@@ -133,28 +133,16 @@ func certificate(t *testing.T, dir string) *x509.CertPool {
 // TestSentinelFailsOver kills the master: the sentinel makes the replica one,
 // and the limit goes on with it, without anything that was used coming back.
 func TestSentinelFailsOver(t *testing.T) {
-	need(t, "redis-sentinel")
-	master := start(t)
-	host, port, _ := net.SplitHostPort(master.addr)
-	replica := start(t, "--replicaof", host, port, "--repl-diskless-sync-delay", "0")
-	eventually(t, 10*time.Second, func() bool { return strings.Contains(replica.cli("info", "replication"), "master_link_status:up") },
-		func() string { return replica.cli("info", "replication") })
-	sentinel := &server{t: t, dir: t.TempDir()}
-	sentinelPort := freePort(t)
-	sentinel.addr = fmt.Sprintf("127.0.0.1:%d", sentinelPort)
-	conf := fmt.Sprintf("port %d\nbind 127.0.0.1\nsentinel monitor mine %s %s 1\nsentinel down-after-milliseconds mine 300\nsentinel failover-timeout mine 1000\nlogfile %s/log\n", sentinelPort, host, port, sentinel.dir)
-	if err := os.WriteFile(sentinel.dir+"/sentinel.conf", []byte(conf), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	sentinel.cmd = exec.Command("redis-sentinel", sentinel.dir+"/sentinel.conf")
-	if err := sentinel.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(sentinel.kill)
-	sentinel.waitFor(sentinel.addr)
-	eventually(t, 30*time.Second, func() bool { return strings.Contains(sentinel.cli("info", "sentinel"), "slaves=1") }, func() string { return sentinel.cli("info", "sentinel") })
+	redistest.Need(t, "redis-sentinel")
+	master := redistest.Start(t)
+	host, port, _ := net.SplitHostPort(master.Addr)
+	replica := redistest.Start(t, "--replicaof", host, port, "--repl-diskless-sync-delay", "0")
+	eventually(t, 10*time.Second, func() bool { return strings.Contains(replica.CLI("info", "replication"), "master_link_status:up") },
+		func() string { return replica.CLI("info", "replication") })
+	sentinel := redistest.StartSentinel(t, fmt.Sprintf("sentinel monitor mine %s %s 1\nsentinel down-after-milliseconds mine 300\nsentinel failover-timeout mine 1000\n", host, port))
+	eventually(t, 30*time.Second, func() bool { return strings.Contains(sentinel.CLI("info", "sentinel"), "slaves=1") }, func() string { return sentinel.CLI("info", "sentinel") })
 
-	o := Options{Addresses: []string{sentinel.addr}, SentinelMaster: "mine"}
+	o := Options{Addresses: []string{sentinel.Addr}, SentinelMaster: "mine"}
 	sharesTen(t, o, "g")
 	c := join(t, o)
 	l := c.limiter(compile(t, limits.Limit{Kind: limits.Quota, N: 20, Calendar: limits.Day}), "g", "over")
@@ -164,13 +152,13 @@ func TestSentinelFailsOver(t *testing.T) {
 			admitted++
 		}
 	}
-	master.kill()
+	master.Kill()
 	eventually(t, 20*time.Second, func() bool {
 		if c.take(l, 1).Allowed {
 			admitted++
 		}
-		return strings.Contains(replica.cli("role"), "master") && c.Stats().Up
-	}, func() string { b, _ := os.ReadFile(sentinel.dir + "/log"); return string(b) })
+		return strings.Contains(replica.CLI("role"), "master") && c.Stats().Up
+	}, sentinel.Log)
 	for range 40 {
 		if c.take(l, 1).Allowed {
 			admitted++
@@ -184,26 +172,26 @@ func TestSentinelFailsOver(t *testing.T) {
 // TestRedisCluster shares limits on three masters, takes requests together
 // whose limits lie in different slots, and goes on with the others when one dies.
 func TestRedisCluster(t *testing.T) {
-	need(t, "redis-cli")
-	var nodes []*server
+	redistest.Need(t, "redis-cli")
+	var nodes []*redistest.Server
 	create := []string{"--cluster", "create", "--cluster-yes"}
 	for range 3 {
-		n := start(t, "--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-require-full-coverage", "no")
+		n := redistest.Start(t, "--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-require-full-coverage", "no")
 		nodes = append(nodes, n)
-		create = append(create, n.addr)
+		create = append(create, n.Addr)
 	}
-	if out, err := exec.Command("redis-cli", create...).CombinedOutput(); err != nil {
+	if out, err := redistest.CLI(create...); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	eventually(t, 20*time.Second, func() bool {
 		for _, n := range nodes {
-			if !strings.Contains(n.cli("cluster", "info"), "cluster_state:ok") {
+			if !strings.Contains(n.CLI("cluster", "info"), "cluster_state:ok") {
 				return false
 			}
 		}
 		return true
-	}, func() string { return nodes[0].cli("cluster", "info") })
-	o := Options{Addresses: []string{nodes[0].addr, nodes[1].addr}, OnError: limits.OnErrorDeny}
+	}, func() string { return nodes[0].CLI("cluster", "info") })
+	o := Options{Addresses: []string{nodes[0].Addr, nodes[1].Addr}, OnError: limits.OnErrorDeny}
 	for i := range 6 {
 		sharesTen(t, o, itoa(i))
 	}
@@ -230,7 +218,7 @@ func TestRedisCluster(t *testing.T) {
 		t.Errorf("%d admitted, %+v left: want three, and what was refused given back", admitted, left)
 	}
 
-	nodes[2].kill()
+	nodes[2].Kill()
 	undecided, decided := 0, 0
 	for range 2 { // the first time finds out
 		undecided, decided = 0, 0

@@ -313,17 +313,23 @@ local function remember(st, spec, known)
   if k.reset > st.reset then st.reset, st.seq = k.reset, 0 end
   if k.reset < st.reset or k.seq <= st.seq or string.sub(st.spec, 1, 1) ~= string.sub(spec, 1, 1) then return st end
   st.seq = k.seq
-  if type(k.b) == 'number' and type(st.b) == 'number' and k.a == st.a then st.b = math.max(st.b, k.b) end
-  if k.a > st.a then
+  local of = string.sub(spec, 1, 1)
+  if of == 'w' then
+    local used = 0
+    for _, e in ipairs(st.log) do used = used + e[2] end
+    if k.b > used then st.a, st.b, st.log = k.a, k.b, {} end
+  elseif of == 'i' or k.a == st.a then
+    if type(k.b) == 'number' and type(st.b) == 'number' then st.a, st.b = math.max(st.a, k.a), math.max(st.b, k.b) end
+  elseif k.a > st.a then
     st.a, st.b, st.c = k.a, k.b, k.c
-    if #st.log > 0 and k.b > 0 then st.log = {} end
   end
   if k.b == 'warm' then st.b, st.c = 'warm', 0 end
   return st
 end
 
--- open makes a state ready to decide by: under the limit that is in force now, at this instant.
-local function open(key, spec, bounds, known)
+-- open makes a state ready to decide by: under the limit that is in force now, at this instant. After a
+-- raise there is one at once, but not where the limit is learned: it may go up and down.
+local function open(key, spec, bounds, known, learned)
   local st = remember(load(key), spec, known)
   if bounds == '-' then
     bounds = nil
@@ -344,7 +350,7 @@ local function open(key, spec, bounds, known)
       local used = math.min(math.max(old.n - old.level(st), 0), old.n)
       if st.a == NEVER and #st.log == 0 then used = 0 end
       local carried = math.ceil(used / old.n * k.n)
-      if carried == k.n and k.per_second > old.per_second and not k.idle then carried = carried - 1 end
+      if carried == k.n and k.per_second > old.per_second and not k.idle and not learned then carried = carried - 1 end
       st.b, st.c, st.log, st.a = 0, 0, {}, NEVER
       k.spent(st, carried)
     end

@@ -2,16 +2,17 @@
 -- spec, its bounds, what is known; instance, session; in this session so far granted, used and given back;
 -- what it wants beside, what it needs at least; how long ago, in nanoseconds, it used the last; how long
 -- its lease is; what it let pass in the grace; what it used without a lease; 1 to
--- forget all use; how much of the use Redis has acknowledged.
+-- forget all use; how much of the use Redis has acknowledged; what it has to leave there; 1 to break a silence; 1 for a
+-- limit that is learned.
 -- The answer: time, granted so far, rest, wait, full, grace, what to remember, whether it was new.
 return guard(function()
   set_clock(ARGV[1])
   local key, spec = KEYS[1], ARGV[2]
-  local st, k = open(key, spec, ARGV[3], ARGV[4])
+  local st, k = open(key, spec, ARGV[3], ARGV[4], ARGV[20] == '1')
   local id, session = ARGV[5], ARGV[6]
   local g, u, r = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
   local want, need, age, lasts = tonumber(ARGV[10]), tonumber(ARGV[11]), tonumber(ARGV[12]), tonumber(ARGV[13])
-  local seen, beside = tonumber(ARGV[14]), tonumber(ARGV[15])
+  local seen, beside, reserve = tonumber(ARGV[14]), tonumber(ARGV[15]), tonumber(ARGV[18])
   if ARGV[16] == '1' then
     st.reset, st.seq, st.log, st.b, st.c, st.a = now_s * 1e6 + math.floor(now_ns / 1000), 0, {}, k.idle and 'warm' or 0, 0, NEVER
     k.spent(st, 0)
@@ -40,8 +41,17 @@ return guard(function()
   mine.u, mine.r = u, r
   mine.out = math.max(0, mine.g - u - r)
   st.held = st.held + mine.out
-  if beside > 0 then k.take(st, math.min(beside, math.max(0, k.level(st) - st.held)), 0) end
+  if beside > 0 then
+    -- Counted though the limit be exceeded by it, since what is held may come back. A bucket that fills
+    -- smoothly has no room for that.
+    k.take(st, k.begin and math.min(beside, math.max(0, k.level(st))) or math.min(beside, k.n), 0)
+  end
   if seen > 0 and type(st.b) == 'number' and k.grace and st.c >= 0 and k.free == 0 then st.c = st.c + seen end
+
+  if ARGV[19] == '1' and k.silence then -- the count stays, and taking it again breaks the silence
+    k.back(st, 1)
+    k.take(st, 1, 0)
+  end
 
   local free, wait = 0, 0
   if k.grace and need > 0 then
@@ -55,10 +65,10 @@ return guard(function()
       end
     end
   end
-  local room = k.level(st) - st.held
+  local room = k.level(st) - st.held - reserve
   if free == 0 and room > 0 then
     -- Half of what is left, so that others find something too; but no last crumbs, each a call.
-    local part = room * 8 <= k.n and room or math.floor(room / 2)
+    local part = room * 8 <= k.n - reserve and room or math.floor(room / 2)
     local more = math.min(room, math.max(need, math.min(want, part)))
     if more > 0 then
       if k.begin then k.begin(st) end
@@ -76,7 +86,7 @@ return guard(function()
     if ask > k.n then
       wait = -1
     elseif room < ask then
-      wait = k.wait(st, math.min(ask + st.held, math.max(k.n, ask)))
+      wait = k.wait(st, math.min(ask + st.held + reserve, math.max(k.n, ask)))
       if wait == 0 then wait = k.wait(st, k.n) end
     end
   end
