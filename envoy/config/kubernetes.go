@@ -156,8 +156,25 @@ func (o Options) ByProvider() bool { return o.Authorizes() && o.Kubernetes.Via =
 
 // Context returns where Istio applies a patch.
 func (k Kubernetes) Context() string {
-	return map[Target]string{Gateway: "GATEWAY", Sidecar: "SIDECAR_INBOUND", Waypoint: "WAYPOINT"}[k.Target]
+	if k.Target == Gateway {
+		return "GATEWAY"
+	}
+	return "SIDECAR_INBOUND"
 }
+
+// Listener returns the part of a match that leaves out listeners which carry no
+// requests.
+func (k Kubernetes) Listener() string {
+	if k.Target == Waypoint {
+		return "name: main_internal, "
+	}
+	return ""
+}
+
+// RoutesInside reports whether the target's routes are patched as a part of the
+// connection manager: a waypoint's always are one, and Istio patches them as
+// routes only where no route object is about them.
+func (k Kubernetes) RoutesInside() bool { return k.Target == Waypoint }
 
 // Label returns the label of the target's pods.
 func (k Kubernetes) Label() string {

@@ -83,6 +83,9 @@ func patched(t *testing.T, printed []byte) []byte {
 			}
 		}
 	}
+	if inside, ok := hcm["route_config"].(map[string]any); ok {
+		merge(routes, inside)
+	}
 	hcm["route_config"] = routes
 	hcm["http_filters"] = append(filters, map[string]any{"name": "envoy.filters.http.router",
 		"typed_config": map[string]any{"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}})

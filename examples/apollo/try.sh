@@ -5,7 +5,7 @@
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd); root=$(cd "$here/../.." && pwd)
 for p in mariadbd mariadb-install-db mariadb curl; do
-  command -v $p >/dev/null || { echo "$p is missing: apt-get install mariadb-server mariadb-client curl" >&2; exit 1; }
+  command -v $p >/dev/null || { echo "$p is missing: apt-get install mariadb-server mariadb-client curl" >&2; exit 77; }
 done
 envoy=${ENVOY:-$(ls "$root"/.tools/envoy-*/envoy 2>/dev/null | sort -V | tail -1 || true)}
 [ -x "$envoy" ] || { echo "no Envoy: run make envoy, or name one in ENVOY" >&2; exit 1; }
