@@ -202,4 +202,11 @@ func (r *resetRing) add(id uint32) {
 	r.next = (r.next + 1) % len(r.ids)
 }
 
+// forget has frames for the stream be errors again.
+func (r *resetRing) forget(id uint32) {
+	if i := slices.Index(r.ids[:], id); i >= 0 {
+		r.ids[i] = 0
+	}
+}
+
 func (r *resetRing) has(id uint32) bool { return slices.Contains(r.ids[:], id) }

@@ -95,6 +95,7 @@ func (c *conn) onReset(f *http2.RSTStreamFrame) error {
 	if st := c.streams[f.StreamID]; st != nil {
 		c.abandon(st)
 	}
+	c.resets.forget(f.StreamID) // nothing more can be under way
 	return c.spend(1)
 }
 
