@@ -1,12 +1,15 @@
 package fastgrpc_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"net"
 	"runtime"
+	"runtime/metrics"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -15,6 +18,52 @@ import (
 
 	"github.com/tollgate-dev/tollgate/envoy/fastgrpc"
 )
+
+// bounded runs an attack and fails the test if the process took much more
+// memory or many more goroutines meanwhile, or if it takes long. Memory
+// includes the attacker's own.
+func bounded(t *testing.T, goroutines uint64, attack func()) {
+	t.Helper()
+	const most, within = 16 << 20, 20 * time.Second
+	sample := func() (heap, routines uint64) {
+		samples := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/sched/goroutines:goroutines"}}
+		metrics.Read(samples)
+		return samples[0].Value.Uint64(), samples[1].Value.Uint64()
+	}
+	runtime.GC()
+	heapBefore, routinesBefore := sample()
+	var heap, routines uint64
+	stop := make(chan struct{})
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		tick := time.NewTicker(time.Millisecond)
+		defer tick.Stop()
+		for {
+			h, r := sample()
+			heap, routines = max(heap, h), max(routines, r-1) // but this one
+			select {
+			case <-tick.C:
+			case <-stop:
+				return
+			}
+		}
+	})
+	start := time.Now()
+	attack()
+	took := time.Since(start)
+	close(stop)
+	watching.Wait()
+	t.Logf("took %v; %d KiB and %d goroutines more at most", took.Round(time.Millisecond), (int64(heap)-int64(heapBefore))>>10, int64(routines)-int64(routinesBefore))
+	if heap > heapBefore+most {
+		t.Errorf("heap grew by %d bytes, want at most %d", heap-heapBefore, most)
+	}
+	if routines > routinesBefore+goroutines {
+		t.Errorf("%d goroutines more, want at most %d", routines-routinesBefore, goroutines)
+	}
+	if took > within {
+		t.Errorf("took %v, want at most %v", took, within)
+	}
+}
 
 // flood sends until the connection ends and says how it ended.
 func flood(p *peer, send func(i int) error) reply {
@@ -103,13 +152,20 @@ func TestFloodsEndTheConnection(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			server, addr := serve(t, fastgrpc.Options{})
-			p := dial(t, addr)
-			got := flood(p, test.send(p))
-			if got.GoAway != http2.ErrCodeEnhanceYourCalm {
-				t.Errorf("flood ended with %v, want GOAWAY with ENHANCE_YOUR_CALM", got)
-			}
+			bystander := dial(t, addr)
+			bounded(t, 3, func() { // the connection's, the flood's, and one that comes or goes
+				p := dial(t, addr)
+				got := flood(p, test.send(p))
+				if got.GoAway != http2.ErrCodeEnhanceYourCalm {
+					t.Errorf("flood ended with %v, want GOAWAY with ENHANCE_YOUR_CALM", got)
+				}
+			})
 			if got := server.Stats().Floods; got != 1 {
 				t.Errorf("Stats().Floods = %d, want 1", got)
+			}
+			bystander.call(1, echo, "x")
+			if got := bystander.reply(1); got != ok("x") {
+				t.Errorf("another client's call after the flood = %v, want ok", got)
 			}
 		})
 	}
@@ -147,15 +203,17 @@ func TestRapidResetOfWaitingCalls(t *testing.T) {
 	})
 	server, addr := serve(t, fastgrpc.Options{Methods: methods, MaxStreams: most})
 	p := dial(t, addr)
-	for i := range uint32(10 * most) {
-		p.call(2*i+1, wait, "x")
-		p.must(p.fr.WriteRSTStream(2*i+1, http2.ErrCodeCancel))
-	}
 	const last = 20*most + 1
-	p.call(last, echo, "x")
-	if got := p.reply(last); got.Reset != http2.ErrCodeRefusedStream {
-		t.Errorf("call while %d reset calls still wait: %v, want REFUSED_STREAM", most, got)
-	}
+	bounded(t, most+1, func() {
+		for i := range uint32(10 * most) {
+			p.call(2*i+1, wait, "x")
+			p.must(p.fr.WriteRSTStream(2*i+1, http2.ErrCodeCancel))
+		}
+		p.call(last, echo, "x")
+		if got := p.reply(last); got.Reset != http2.ErrCodeRefusedStream {
+			t.Errorf("call while %d reset calls still wait: %v, want REFUSED_STREAM", most, got)
+		}
+	})
 	if got := server.Stats().Waiting; got != most {
 		t.Errorf("Stats().Waiting = %d, want %d", got, most)
 	}
@@ -173,12 +231,16 @@ func TestWaitingCallsAreBounded(t *testing.T) {
 	s := newService()
 	server, addr := serve(t, fastgrpc.Options{Methods: s.methods(), MaxWaiting: 3})
 	p := dial(t, addr)
-	for _, id := range []uint32{1, 3, 5, 7} {
-		p.call(id, wait, "x")
-	}
-	if got := p.reply(7); got.Status != "14" {
-		t.Errorf("fourth waiting call = %v, want UNAVAILABLE", got)
-	}
+	bounded(t, 3+1, func() {
+		for id := uint32(1); id <= 2001; id += 2 {
+			p.call(id, wait, "x")
+		}
+		for id := uint32(7); id <= 2001; id += 2 {
+			if got := p.reply(id); got.Status != "14" {
+				t.Fatalf("waiting call beyond the third = %v, want UNAVAILABLE", got)
+			}
+		}
+	})
 	if got := server.Stats().Waiting; got != 3 {
 		t.Errorf("Stats().Waiting = %d, want 3", got)
 	}
@@ -189,30 +251,37 @@ func TestWaitingCallsAreBounded(t *testing.T) {
 
 // A client that asks and does not read is not read from, and then closed.
 func TestSlowReader(t *testing.T) {
-	_, addr := serve(t, fastgrpc.Options{WriteTimeout: 50 * time.Millisecond})
-	p := dial(t, addr)
-	p.must(p.nc.(*net.TCPConn).SetReadBuffer(4096))
-	p.must(p.fr.WriteWindowUpdate(0, 1<<30))
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	sent := 0
-	for ; ; sent++ {
-		err := p.fr.WriteHeaders(http2.HeadersFrameParam{
-			StreamID: uint32(2*sent + 1), BlockFragment: p.block(request(repeat, "size", "10000")...), EndHeaders: true,
+	const within = 50 * time.Millisecond
+	for name, ask := range map[string]func(p *peer, i uint32) error{
+		"of answers": func(p *peer, i uint32) error {
+			err := p.fr.WriteHeaders(http2.HeadersFrameParam{
+				StreamID: 2*i + 1, BlockFragment: p.block(request(repeat, "size", "10000")...), EndHeaders: true,
+			})
+			if err != nil {
+				return err
+			}
+			return p.fr.WriteData(2*i+1, true, message("x"))
+		},
+		"of refusals": func(p *peer, i uint32) error {
+			return p.fr.WriteHeaders(http2.HeadersFrameParam{
+				StreamID: 2*i + 1, BlockFragment: p.block(request("/none.Service/None")...), EndHeaders: true, EndStream: true,
+			})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server, addr := serve(t, fastgrpc.Options{WriteTimeout: within})
+			p := dial(t, addr)
+			p.must(p.nc.(*net.TCPConn).SetReadBuffer(4096))
+			p.must(p.fr.WriteWindowUpdate(0, 1<<30))
+			bounded(t, 1, func() {
+				for i := uint32(0); ask(p, i) == nil; i++ {
+					if i > 10_000_000 {
+						t.Fatal("the server goes on reading")
+					}
+				}
+			})
+			eventually(t, "the connection is closed", func() bool { return server.Stats().Connections == 0 })
 		})
-		if err == nil {
-			err = p.fr.WriteData(uint32(2*sent+1), true, message("x"))
-		}
-		if err != nil {
-			break
-		}
-		if sent > 10_000_000 {
-			t.Fatal("the server goes on reading")
-		}
-	}
-	runtime.ReadMemStats(&after)
-	if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 32<<20 {
-		t.Errorf("heap grew by %d bytes for a client that does not read, want less than 32 MiB", grown)
 	}
 }
 
@@ -338,19 +407,47 @@ func TestUnfinishedRequestsAreBounded(t *testing.T) {
 func TestHeaderBomb(t *testing.T) {
 	_, addr := serve(t, fastgrpc.Options{})
 	p := dial(t, addr)
-	p.call(1, echo, "x", "x-bomb", strings.Repeat("b", 3_000))
+	value := strings.Repeat("b", 3_000)
+	p.call(1, echo, "x", "x-bomb", value)
 	if got := p.reply(1); got != ok("x") {
 		t.Fatalf("reply to the call that fills the table = %v", got)
 	}
-	bomb := make([]string, 0, 2*10_000)
+	bomb := request(echo)
 	for range 10_000 {
-		bomb = append(bomb, "x-bomb", strings.Repeat("b", 3_000)) // one byte each, by index
+		bomb = append(bomb, "x-bomb", value) // one byte each, by index
 	}
-	for id := uint32(3); id < 203; id += 2 {
-		p.call(id, echo, "x", bomb...)
-		if got := p.reply(id); got.HTTP != "431" || got.Status != "8" {
-			t.Fatalf("reply to the bomb = %v, want RESOURCE_EXHAUSTED", got)
+	block := bytes.Clone(p.block(bomb...))
+	bounded(t, 1, func() {
+		for id := uint32(3); id < 203; id += 2 {
+			p.headerBlock(id, true, block)
+			if got := p.reply(id); got.HTTP != "431" || got.Status != "8" {
+				t.Fatalf("reply to the bomb = %v, want RESOURCE_EXHAUSTED", got)
+			}
 		}
+	})
+}
+
+// Header blocks and fields that go on and on end the connection.
+func TestEndlessHeaders(t *testing.T) {
+	field := func(p *peer) []byte { return p.block("x-a", strings.Repeat("a", 10_000)) }
+	for name, start := range map[string]func(p *peer) []byte{
+		"fields": func(p *peer) []byte { return bytes.Clone(field(p)) },
+		"one field": func(p *peer) []byte {
+			// A literal with a name of one byte, whose value is to have 2^28 bytes.
+			return append([]byte{0x00, 0x01, 'x', 0x7f, 0x81, 0xff, 0xff, 0x7f}, make([]byte, 1000)...)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, addr := serve(t, fastgrpc.Options{})
+			bounded(t, 3, func() {
+				p := dial(t, addr)
+				p.must(p.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: start(p)}))
+				more := bytes.Clone(field(p))
+				if got := flood(p, func(int) error { return p.fr.WriteContinuation(1, false, more) }); got.GoAway != http2.ErrCodeEnhanceYourCalm {
+					t.Errorf("endless headers ended with %v, want GOAWAY with ENHANCE_YOUR_CALM", got)
+				}
+			})
+		})
 	}
 }
 

@@ -86,6 +86,9 @@ func (c *conn) serve() {
 		if err = c.readFrame(); err != nil {
 			err = c.onError(err)
 		}
+		if err == nil {
+			err = c.ioError // calls that were read together with the last are not decided for nobody
+		}
 	}
 	c.end(err)
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,6 +23,7 @@ type pipeListener struct {
 	conns  chan net.Conn
 	closed chan struct{}
 	once   sync.Once
+	writes atomic.Int64 // of the server, on all connections
 }
 
 func newPipeListener() *pipeListener {
@@ -48,7 +50,7 @@ func (l *pipeListener) Addr() net.Addr { return &net.UnixAddr{Name: "pipe", Net:
 // server writes at once, as the kernel's buffers would.
 func (l *pipeListener) dial() net.Conn {
 	client, server := net.Pipe()
-	l.conns <- server
+	l.conns <- countedConn{server, &l.writes}
 	b := &bufferedConn{Conn: client}
 	b.more.L = &b.mu
 	go func() {
@@ -66,6 +68,16 @@ func (l *pipeListener) dial() net.Conn {
 		}
 	}()
 	return b
+}
+
+type countedConn struct {
+	net.Conn
+	writes *atomic.Int64
+}
+
+func (c countedConn) Write(p []byte) (int, error) {
+	c.writes.Add(1)
+	return c.Conn.Write(p)
 }
 
 type bufferedConn struct {
@@ -98,6 +110,11 @@ func inBubble(t *testing.T, opts fastgrpc.Options, test func(t *testing.T, serve
 		s := newService()
 		opts.Methods = s.methods()
 		server := fastgrpc.New(opts)
+		fastgrpc.OnEnd(server, func(leftover error) {
+			if leftover != nil {
+				t.Errorf("a connection ended with something left: %v", leftover)
+			}
+		})
 		served := make(chan error, 1)
 		go func() { served <- server.Serve(l) }()
 		test(t, server, l, s)
@@ -373,6 +390,33 @@ func TestHeldCallsHoldUpNobody(t *testing.T) {
 		}
 		if took := time.Since(start); took != 0 {
 			t.Errorf("answers took %v after being let go, want none", took)
+		}
+	})
+}
+
+// All that was read at once is answered in one write.
+func TestOneWriteForAllThatWasRead(t *testing.T) {
+	inBubble(t, fastgrpc.Options{}, func(t *testing.T, _ *fastgrpc.Server, l *pipeListener, _ *service) {
+		p := greet(t, l.dial())
+		synctest.Wait()
+		before := l.writes.Load()
+		const calls = 200 // in fewer bytes than are read at once
+		var together bytes.Buffer
+		fr := p.fr
+		p.fr = http2.NewFramer(&together, nil)
+		for i := range uint32(calls) {
+			p.call(2*i+1, echo, "quick")
+		}
+		p.fr = fr
+		p.write(together.Bytes())
+		for answered := 0; answered < calls; answered++ {
+			p.until(func(f http2.Frame) bool {
+				h, isHeaders := f.(*http2.MetaHeadersFrame)
+				return isHeaders && h.StreamEnded()
+			})
+		}
+		if got := l.writes.Load() - before; got != 1 {
+			t.Errorf("%d writes for %d calls that came together, want 1", got, calls)
 		}
 	})
 }

@@ -138,6 +138,9 @@ func (c *conn) wrote(err error) {
 	if len(c.out.buf) >= flushAt {
 		c.flush()
 	}
+	if c.ioError != nil {
+		c.out.buf = c.out.buf[:0] // nobody will read it
+	}
 }
 
 // flush writes what has gathered. A client that does not take it within

@@ -5,8 +5,10 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"runtime"
 	"strconv"
 	"testing"
 	"time"
@@ -48,7 +50,10 @@ func (s *service) methods() map[string]fastgrpc.Handler {
 			if err != nil {
 				return nil, fastgrpc.Status{Code: fastgrpc.InvalidArgument, Message: err.Error()}
 			}
-			return append(response, bytes.Repeat([]byte{'x'}, n)...), fastgrpc.Status{}
+			for range n {
+				response = append(response, 'x')
+			}
+			return response, fastgrpc.Status{}
 		}),
 		wait: fastgrpc.HandlerFunc(func(call *fastgrpc.Call, request, _ []byte) ([]byte, fastgrpc.Status) {
 			kept := bytes.Clone(request)
@@ -82,7 +87,13 @@ func serveOn(t testing.TB, l net.Listener, opts fastgrpc.Options) *fastgrpc.Serv
 	if opts.Methods == nil {
 		opts.Methods = newService().methods()
 	}
+	before := runtime.NumGoroutine()
 	server := fastgrpc.New(opts)
+	fastgrpc.OnEnd(server, func(leftover error) {
+		if leftover != nil {
+			t.Errorf("a connection ended with something left: %v", leftover)
+		}
+	})
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(l) }()
 	t.Cleanup(func() {
@@ -93,8 +104,31 @@ func serveOn(t testing.TB, l net.Listener, opts fastgrpc.Options) *fastgrpc.Serv
 		if got := server.Stats(); got.Connections != 0 || got.Waiting != 0 {
 			t.Errorf("after Close: %+v, want no connection and no waiting call", got)
 		}
+		if _, fuzzing := t.(*testing.F); !fuzzing {
+			noMoreGoroutines(t, before)
+		}
 	})
 	return server
+}
+
+// noMoreGoroutines waits until clients' goroutines have ended, too.
+func noMoreGoroutines(t testing.TB, before int) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("no more goroutines than the %d before", before), func() bool { return runtime.NumGoroutine() <= before })
+}
+
+// eventually waits until something is so, and fails the test with all stacks
+// if that takes long.
+func eventually(t testing.TB, what string, is func() bool) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(5 * time.Second); !is(); <-tick.C {
+		if time.Now().After(deadline) {
+			stacks := make([]byte, 1<<16)
+			t.Fatalf("not so: %s\n%s", what, stacks[:runtime.Stack(stacks, true)])
+		}
+	}
 }
 
 // A peer is a client that speaks frames, so that it can speak wrong ones.
@@ -162,8 +196,12 @@ func request(method string, more ...string) []string {
 // headers sends a header block, in CONTINUATIONs where one frame is too small.
 func (p *peer) headers(id uint32, endStream bool, fields ...string) {
 	p.t.Helper()
+	p.headerBlock(id, endStream, p.block(fields...))
+}
+
+func (p *peer) headerBlock(id uint32, endStream bool, block []byte) {
+	p.t.Helper()
 	const most = 16 << 10
-	block := p.block(fields...)
 	first := block[:min(len(block), most)]
 	p.must(p.fr.WriteHeaders(http2.HeadersFrameParam{
 		StreamID: id, BlockFragment: first, EndHeaders: len(first) == len(block), EndStream: endStream,

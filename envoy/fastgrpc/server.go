@@ -23,6 +23,7 @@ type Server struct {
 
 	conns sync.WaitGroup
 	done  chan struct{} // closed with the first Shutdown or Close
+	ended func(*conn)   // for tests: told of each connection that has ended
 
 	mu        sync.Mutex
 	open      map[*conn]bool
@@ -39,6 +40,7 @@ func New(opts Options) *Server {
 		services:  make(map[string]bool),
 		pool:      newPool(opts.MaxWaiting),
 		done:      make(chan struct{}),
+		ended:     func(*conn) {},
 		open:      make(map[*conn]bool),
 		listeners: make(map[net.Listener]bool),
 	}
@@ -101,6 +103,7 @@ func (s *Server) start(nc net.Conn) {
 	s.open[c] = true
 	s.conns.Go(func() {
 		c.serve()
+		s.ended(c)
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		delete(s.open, c)
