@@ -103,7 +103,7 @@ func TestCalls(t *testing.T) {
 		{"oversize is refused by its prefix", func(p *peer) {
 			p.headers(1, false, request(echo)...)
 			p.must(p.fr.WriteData(1, false, []byte{0, 0, 1, 0, 1}))
-		}, failed("200", "8", "received message larger than max (65537 vs. 65536)")},
+		}, failed("200", "8", "grpc: received message larger than max (65537 vs. 65536)")},
 		{"the largest message", func(p *peer) {
 			p.headers(1, false, request(repeat, "size", "3")...)
 			rest := message(strings.Repeat("m", 1<<16))

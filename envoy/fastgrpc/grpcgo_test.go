@@ -82,7 +82,7 @@ func TestGRPCGoClient(t *testing.T) {
 		want         codes.Code
 		message      string
 	}{
-		{"too large", echo, make([]byte, 4<<20+1), nil, codes.ResourceExhausted, "received message larger than max (4194305 vs. 4194304)"},
+		{"too large", echo, make([]byte, 4<<20+1), nil, codes.ResourceExhausted, "grpc: received message larger than max (4194305 vs. 4194304)"},
 		{"status", fail, []byte("\x07naïve\n100 %"), nil, codes.PermissionDenied, "naïve\n100 %"},
 		{"unknown method", "/test.Service/Other", nil, nil, codes.Unimplemented, "unknown method Other for service test.Service"},
 		{"compressed", echo, []byte("x"), []grpc.CallOption{grpc.UseCompressor(gzip.Name)}, codes.Unimplemented, `grpc-encoding "gzip" is not supported`},

@@ -69,7 +69,7 @@ func checkBody(body []byte, maxMessage int) (whole bool, status Status) {
 	have := int64(len(body) - messagePrefix)
 	switch {
 	case length > int64(maxMessage):
-		return false, statusf(ResourceExhausted, "received message larger than max (%d vs. %d)", length, maxMessage)
+		return false, statusf(ResourceExhausted, "grpc: received message larger than max (%d vs. %d)", length, maxMessage)
 	case body[0] == 1: // whoever names an encoding has been refused before
 		return false, Status{Code: Internal, Message: "compressed flag set with identity or empty grpc-encoding"}
 	case body[0] > 1:
