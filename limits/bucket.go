@@ -18,22 +18,66 @@ import (
 // Anyone who meets a bucket that has an heir, at whichever step, does what
 // is left to do and goes on with the new one. So nobody waits for anybody, and
 // nothing is decided by a limit that a change has replaced.
+//
+// A limiter's first bucket stands in the limiter itself: most have no other. A
+// table makes the limiters of keys that went anew in place, so all that a late
+// reader may still read is atomic.
 type bucket struct {
-	spec  *Spec
+	limit atomic.Pointer[Spec]
 	word  atomic.Uint64 // the engine's state; bit 0 is set when sealed
+	ramp  atomic.Uint64 // the state in word's place once a warm-up's ramp has begun
 	start atomic.Int64  // a warm-up's beginning, or the engine's own
 	seen  atomic.Int64  // requests admitted in the grace, or the engine's own
-	heir  atomic.Pointer[heir]
-	more  *extra // state that does not fit, of the engines that need it
+	more  atomic.Pointer[extra]
 }
 
-// extra is state of the larger engines. A bucket and its heir may share it.
+// extra is what most buckets have nothing of: state of the larger engines, and
+// the heir. A bucket and its heir may share the state.
 type extra struct {
 	ring  []atomic.Uint64 // of a window
 	cells *cells          // of an algorithm
 	store *store          // of Guava's two
 	used  share           // of a limit of 0: what was used of the one before
 	lease *Lease          // of a limiter that decides by one
+	heir  atomic.Pointer[heir]
+}
+
+func (b *bucket) spec() *Spec { return b.limit.Load() }
+
+// begin makes b an empty bucket of s, which its engine is to plant or load.
+func (b *bucket) begin(s *Spec) {
+	b.more.Store(nil)
+	b.word.Store(0)
+	b.ramp.Store(pack(neverUsed))
+	b.start.Store(0)
+	b.seen.Store(0)
+	b.limit.Store(s)
+}
+
+// heir returns what b is replaced by, or nil.
+func (b *bucket) heir() *heir {
+	if m := b.more.Load(); m != nil {
+		return m.heir.Load()
+	}
+	return nil
+}
+
+// announce makes h the heir of b, unless it has one.
+func (b *bucket) announce(h *heir) bool {
+	m := b.more.Load()
+	for m == nil {
+		b.more.CompareAndSwap(nil, new(extra))
+		m = b.more.Load()
+	}
+	return m.heir.CompareAndSwap(nil, h)
+}
+
+// lease returns that of a limiter that decides by one, or nil.
+func (b *bucket) lease() *Lease {
+	if m := b.more.Load(); m != nil {
+		return m.lease
+	}
+	return nil
 }
 
 // sealed is the bit of bucket.word that says that an heir takes over.
@@ -106,15 +150,30 @@ func (s seed) atMost(capacity int64) int64 {
 	return used
 }
 
-// seal makes every later swap of b's word fail.
+// seal makes every later swap of b's state fail.
 func (b *bucket) seal() {
 	b.word.Or(sealed)
+	b.ramp.Or(sealed)
 }
 
-// succeed does what is left to do of the change that b.heir announces, and
-// returns the bucket to go on with. l.bucket is moved along.
+// current returns the bucket in force: the first, or the last that followed it,
+// which the first one's heir knows.
+func (l *Limiter) current() *bucket {
+	if h := l.first.heir(); h != nil {
+		if b := h.bucket.Load(); b != nil {
+			return b
+		}
+	}
+	return &l.first
+}
+
+// succeed does what is left to do of the change that b's heir announces, and
+// returns the bucket to go on with, which is then in force.
 func (l *Limiter) succeed(b *bucket) *bucket {
-	h := b.heir.Load()
+	h := b.heir()
+	if h == nil {
+		return l.current() // made anew in place, or its ramp begins
+	}
 	b.seal()
 	n := h.bucket.Load()
 	if n == nil {
@@ -123,14 +182,16 @@ func (l *Limiter) succeed(b *bucket) *bucket {
 			n = h.bucket.Load()
 		}
 	}
-	l.bucket.CompareAndSwap(b, n)
+	if first := l.first.heir(); first != nil {
+		first.bucket.CompareAndSwap(b, n)
+	}
 	return n
 }
 
 // next returns the bucket to ask after b did not decide.
 func (l *Limiter) next(b *bucket, now Time, s step) *bucket {
 	if s == renew {
-		b.heir.CompareAndSwap(nil, &heir{how: renewed, spec: b.spec, now: now})
+		b.announce(&heir{how: renewed, spec: b.spec(), now: now})
 	}
 	return l.succeed(b)
 }
@@ -138,15 +199,15 @@ func (l *Limiter) next(b *bucket, now Time, s step) *bucket {
 // replace gives l another bucket, unless it is closed, and returns the one that
 // was in force. Without a spec it keeps that one's.
 func (l *Limiter) replace(how succession, now Time, s *Spec) *bucket {
-	for b := l.bucket.Load(); ; b = l.succeed(b) {
-		if _, ok := b.spec.engine.(ended); ok {
+	for b := l.current(); ; b = l.succeed(b) {
+		if _, ok := b.spec().engine.(ended); ok {
 			return b
 		}
 		h := &heir{how: how, spec: s, now: now}
 		if s == nil {
-			h.spec = b.spec
+			h.spec = b.spec()
 		}
-		if b.heir.CompareAndSwap(nil, h) {
+		if b.announce(h) {
 			l.succeed(b)
 			return b
 		}
@@ -155,16 +216,17 @@ func (l *Limiter) replace(how succession, now Time, s *Spec) *bucket {
 
 // make makes the bucket that h announces out of the sealed old one.
 func (h *heir) make(old *bucket) *bucket {
-	b := &bucket{spec: h.spec}
+	b, was := new(bucket), old.spec()
+	b.begin(h.spec)
 	switch {
 	case h.how == closed:
-		b.spec = &Spec{limit: old.spec.limit, engine: ended{}, base: old.spec.base}
-		b.more = &extra{}
-		if old.more != nil && old.more.lease != nil {
+		b.limit.Store(&Spec{limit: was.limit, engine: ended{}, base: was.base})
+		b.more.Store(&extra{})
+		if old.lease() != nil {
 			b.pass(old, h.how)
 		}
-	case old.more != nil && old.more.lease != nil:
-		b.spec = h.spec.lent()
+	case old.lease() != nil:
+		b.limit.Store(h.spec.lent())
 		b.pass(old, h.how)
 	case h.how == renewed:
 		h.spec.engine.renew(b, old, h.now)
@@ -172,14 +234,14 @@ func (h *heir) make(old *bucket) *bucket {
 		h.spec.engine.(*tickets).giveBack(b, old, h.now, h.n)
 	case h.how == emptied:
 		h.spec.engine.plant(b, h.now, seed{warmth: old.warmth()})
-	case h.spec.same(old.spec):
+	case h.spec.same(was):
 		b.inherit(old)
-	case h.spec.recounts(old.spec):
+	case h.spec.recounts(was):
 		h.spec.engine.(*counter).recount(b, old, h.now)
 	default:
 		h.spec.engine.plant(b, h.now, seed{
-			used:   old.spec.engine.used(old, h.now),
-			raised: h.spec.limit.perSecond() > old.spec.limit.perSecond(),
+			used:   was.engine.used(old, h.now),
+			raised: h.spec.limit.perSecond() > was.limit.perSecond(),
 			warmth: old.warmth(),
 		})
 	}
@@ -189,14 +251,22 @@ func (h *heir) make(old *bucket) *bucket {
 // inherit takes over the state of a sealed bucket as it is.
 func (b *bucket) inherit(old *bucket) {
 	b.word.Store(old.word.Load() &^ sealed)
+	b.ramp.Store(old.ramp.Load() &^ sealed)
 	b.start.Store(old.start.Load())
 	b.seen.Store(old.seen.Load())
-	b.more = old.more
+	b.share(old)
+}
+
+// share lets b have the state of old's that does not fit a bucket.
+func (b *bucket) share(old *bucket) {
+	if m := old.more.Load(); m != nil {
+		b.more.Store(&extra{ring: m.ring, cells: m.cells, store: m.store, used: m.used, lease: m.lease})
+	}
 }
 
 // traceless tells whether a refund at once leaves b as it was.
 func (b *bucket) traceless() bool {
-	switch e := b.spec.engine.(type) {
+	switch e := b.spec().engine.(type) {
 	case *gcra, *counter, blocked, ended, lent:
 		return true
 	case *window:
@@ -230,7 +300,7 @@ const clockSet = int64(time.Second)
 type blocked struct{}
 
 func (blocked) plant(b *bucket, _ Time, s seed) {
-	b.more = &extra{used: s.used}
+	b.more.Store(&extra{used: s.used})
 	b.keep(s.warmth)
 }
 
@@ -243,7 +313,7 @@ func (blocked) take(b *bucket, _ Time, _ int64) (Decision, step) {
 
 func (e blocked) peek(b *bucket, now Time, _, n int64) (Decision, step) { return e.take(b, now, n) }
 func (blocked) refund(*bucket, Time, int64) step                        { return done }
-func (blocked) used(b *bucket, _ Time) share                            { return b.more.used }
+func (blocked) used(b *bucket, _ Time) share                            { return b.more.Load().used }
 func (blocked) renew(b, old *bucket, _ Time)                            { b.inherit(old) }
 
 // state is that of no kind: what a limit of 0 becomes after a restart starts
@@ -251,7 +321,7 @@ func (blocked) renew(b, old *bucket, _ Time)                            { b.inhe
 func (blocked) state(*bucket) State { return State{A: math.MaxInt64} }
 
 func (blocked) load(b *bucket, _ Time, _ State) {
-	b.more = &extra{used: share{1, 1}}
+	b.more.Store(&extra{used: share{1, 1}})
 	b.keep(warmth{start: warm})
 }
 

@@ -84,7 +84,7 @@ func tryAll(now Time, claims []Claim, asks bool) int {
 	for _, all := range [2]bool{false, true} {
 		for i := 0; i < len(claims) && left > 0 && refused < 0; i++ {
 			c := &claims[i]
-			if c.N < 1 || c.from != nil || !all && !c.Limiter.bucket.Load().traceless() {
+			if c.N < 1 || c.from != nil || !all && !c.Limiter.current().traceless() {
 				continue
 			}
 			// The last one settles the matter, and so need not be held.

@@ -143,7 +143,7 @@ func (s *Spec) recounts(o *Spec) bool {
 
 // recount fills b with the count of the sealed old one, be it more than n.
 func (c *counter) recount(b, old *bucket, now Time) {
-	was := old.spec.engine.(*counter)
+	was := old.spec().engine.(*counter)
 	p, used, _ := was.now(old, old.word.Load(), clamp(now))
 	c.set(b, p.index, min(used, 1<<c.width-1))
 }
@@ -224,16 +224,16 @@ func (c *counter) renew(b, old *bucket, now Time) {
 func (c *counter) state(b *bucket) State {
 	index, count := c.unpack(b, b.word.Load())
 	if count == 0 {
-		return State{Kind: b.spec.limit.Kind, A: unused}
+		return State{Kind: b.spec().limit.Kind, A: unused}
 	}
 	// The last instant of the period is the latest that a request can have come.
-	return State{b.spec.limit.Kind, c.periods.at(c.periods.start(index)).end - 1, count, 0}
+	return State{b.spec().limit.Kind, c.periods.at(c.periods.start(index)).end - 1, count, 0}
 }
 
 func (c *counter) load(b *bucket, now Time, st State) {
 	t := clamp(now)
 	p, last, count := c.periods.at(t), c.periods.at(clamp(Time(st.A))), c.n
-	if st.Kind == b.spec.limit.Kind {
+	if st.Kind == b.spec().limit.Kind {
 		count = min(max(st.B, 0), 1<<c.width-1)
 	}
 	switch {

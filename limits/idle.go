@@ -196,14 +196,14 @@ func (r *idleReset) state(b *bucket) State {
 	if k.last == neverUsed {
 		k.last = unused
 	}
-	return State{b.spec.limit.Kind, k.last, k.count, 0}
+	return State{b.spec().limit.Kind, k.last, k.count, 0}
 }
 
 func (r *idleReset) load(b *bucket, now Time, st State) {
 	switch {
 	case st.A == unused:
 		r.set(b, 0, neverUsed)
-	case st.Kind == b.spec.limit.Kind:
+	case st.Kind == b.spec().limit.Kind:
 		r.set(b, min(max(st.B, 0), r.n), clamp(Time(st.A)))
 	default:
 		r.set(b, r.n, min(clamp(Time(st.A)), clamp(now)))

@@ -45,21 +45,19 @@ type Lender interface {
 // [Restore] and be used by nobody yet: what it remembers becomes the known
 // state of the lease.
 func (l *Limiter) Lend(ls *Lease, lender Lender) {
-	old := l.bucket.Load()
-	st := old.spec.engine.state(old)
+	b := &l.first
+	s := b.spec()
+	st := s.engine.state(b)
 	ls.lender, ls.limiter = lender, l
 	ls.known.Store(&st)
-	b := &bucket{spec: old.spec.lent(), more: &extra{lease: ls}}
+	b.begin(s.lent())
+	b.more.Store(&extra{lease: ls})
 	b.start.Store(neverUsed)
-	l.bucket.Store(b)
 }
 
 // Lease returns the lease by which l decides, nil if it decides by itself.
 func (l *Limiter) Lease() *Lease {
-	if more := l.bucket.Load().more; more != nil {
-		return more.lease
-	}
-	return nil
+	return l.current().lease()
 }
 
 // Lender returns who keeps the lease filled.
@@ -83,7 +81,7 @@ func (ls *Lease) Learn(st State) {
 func (ls *Lease) Resets() int64 { return ls.resets.Load() }
 
 // Left returns how many are in hand, be they still good or not.
-func (ls *Lease) Left() int64 { return int64(ls.limiter.bucket.Load().word.Load() >> 1) }
+func (ls *Lease) Left() int64 { return int64(ls.limiter.current().word.Load() >> 1) }
 
 // Emptied returns when the last in hand was taken, as decisions tell the time.
 func (ls *Lease) Emptied() Time { return Time(ls.emptied.Load()) }
@@ -91,7 +89,7 @@ func (ls *Lease) Emptied() Time { return Time(ls.emptied.Load()) }
 // Closed reports whether the limiter was closed. What it still had in hand is
 // what Withdraw gives.
 func (ls *Lease) Closed() bool {
-	_, ok := ls.limiter.bucket.Load().spec.engine.(ended)
+	_, ok := ls.limiter.current().spec().engine.(ended)
 	return ok
 }
 
@@ -110,7 +108,7 @@ func (ls *Lease) Forecast(rest int64, full Time, low int64) {
 func (ls *Lease) Grant(s *Spec, n int64, from, until Time) {
 	for {
 		b, word := ls.current()
-		if b.spec.base == s {
+		if b.spec().base == s {
 			b.seen.Store(int64(from))
 			b.start.Store(int64(until))
 		}
@@ -125,9 +123,9 @@ func (ls *Lease) Grant(s *Spec, n int64, from, until Time) {
 // what is in it.
 func (ls *Lease) current() (*bucket, uint64) {
 	for {
-		b := ls.limiter.bucket.Load()
+		b := ls.limiter.current()
 		word := b.word.Load()
-		if word&sealed == 0 || b.heir.Load() == nil {
+		if word&sealed == 0 || b.heir() == nil {
 			return b, word
 		}
 		ls.limiter.succeed(b)
@@ -146,7 +144,7 @@ func (ls *Lease) Withdraw(n int64) int64 {
 }
 
 // Void makes what is in hand no good, until the next Grant.
-func (ls *Lease) Void() { ls.limiter.bucket.Load().start.Store(neverUsed) }
+func (ls *Lease) Void() { ls.limiter.current().start.Store(neverUsed) }
 
 // lent is the engine of a limiter with a lease. The word of its bucket is what
 // is in hand; start and seen say until and from when that is good.
@@ -169,7 +167,7 @@ func (b *bucket) good(now int64) bool {
 }
 
 func (lent) take(b *bucket, now Time, n int64) (Decision, step) {
-	ls, t := b.more.lease, clamp(now)
+	ls, t := b.more.Load().lease, clamp(now)
 	for {
 		w := b.word.Load()
 		if w&sealed != 0 {
@@ -196,7 +194,7 @@ func (ls *Lease) ebb(now Time, left int64) {
 }
 
 func (lent) peek(b *bucket, now Time, ahead, n int64) (Decision, step) {
-	ls, t := b.more.lease, clamp(now)
+	ls, t := b.more.Load().lease, clamp(now)
 	w := b.word.Load()
 	if w&sealed != 0 {
 		return Decision{}, follow
@@ -209,7 +207,7 @@ func (lent) peek(b *bucket, now Time, ahead, n int64) (Decision, step) {
 }
 
 func (lent) refund(b *bucket, now Time, n int64) step {
-	ls := b.more.lease
+	ls := b.more.Load().lease
 	if b.word.Load()&sealed != 0 {
 		return follow
 	}
@@ -231,10 +229,10 @@ func (lent) refund(b *bucket, now Time, n int64) step {
 // pass makes b, which replaces the sealed old, decide by the same lease: what is
 // in hand stays there, but is good no more unless the limits count alike.
 func (b *bucket) pass(old *bucket, how succession) {
-	b.more = old.more
+	b.share(old)
 	b.word.Store(old.word.Load() &^ sealed)
 	b.start.Store(neverUsed)
-	if how == changed && b.spec.same(old.spec) {
+	if how == changed && b.spec().same(old.spec()) {
 		b.start.Store(old.start.Load())
 		b.seen.Store(old.seen.Load())
 	}
@@ -244,7 +242,7 @@ func (lent) used(*bucket, Time) share     { return share{} } // a leased bucket 
 func (lent) plant(*bucket, Time, seed)    {}
 func (lent) load(*bucket, Time, State)    {}
 func (lent) renew(b, old *bucket, _ Time) { b.pass(old, changed) }
-func (lent) state(b *bucket) State        { return b.more.lease.Known() }
+func (lent) state(b *bucket) State        { return b.more.Load().lease.Known() }
 
 // informed tells the lender of l, if it has one, that something has changed.
 func (l *Limiter) informed(now Time) {

@@ -15,7 +15,7 @@ import (
 // earlier decision, as happens between goroutines, and it may jump back: see
 // the package documentation.
 type Limiter struct {
-	bucket   atomic.Pointer[bucket]
+	first    bucket // and those that replace it, see current
 	admitted atomic.Int64
 	refused  atomic.Int64
 	holds    holds
@@ -32,9 +32,16 @@ func New(s *Spec, now Time) *Limiter {
 // init makes the zero Limiter one that nobody has used. The table embeds
 // limiters in its entries and so needs it apart from New.
 func (l *Limiter) init(s *Spec, now Time) {
-	b := &bucket{spec: s}
-	s.engine.plant(b, now, seed{warmth: warmth{start: cold}})
-	l.bucket.Store(b)
+	l.first.begin(s)
+	s.engine.plant(&l.first, now, seed{warmth: warmth{start: cold}})
+}
+
+// anew makes l a zero Limiter again, to be made for another key.
+func (l *Limiter) anew() {
+	l.admitted.Store(0)
+	l.refused.Store(0)
+	l.holds.Store(0)
+	l.line.Store(nil)
 }
 
 // Take takes n or nothing. With an n below 1 it takes nothing and answers
@@ -73,9 +80,9 @@ func (l *Limiter) take(now Time, n int64) (Decision, *bucket) {
 
 // ask is take that does not mind what others hold only for a moment.
 func (l *Limiter) ask(now Time, n int64) (Decision, *bucket) {
-	b := l.bucket.Load()
+	b := l.current()
 	for {
-		d, s := b.spec.engine.take(b, now, n)
+		d, s := b.spec().engine.take(b, now, n)
 		if s == done {
 			return d, b
 		}
@@ -87,10 +94,10 @@ func (l *Limiter) ask(now Time, n int64) (Decision, *bucket) {
 func (l *Limiter) Peek(now Time, n int64) Decision { return l.peek(now, 0, max(n, 1)) }
 
 func (l *Limiter) peek(now Time, ahead, n int64) Decision {
-	b := l.bucket.Load()
+	b := l.current()
 	for {
 		held := l.holds.Load()
-		d, s := b.spec.engine.peek(b, now, ahead, n)
+		d, s := b.spec().engine.peek(b, now, ahead, n)
 		switch {
 		case s != done:
 			b = l.next(b, now, s)
@@ -126,7 +133,7 @@ func (l *Limiter) Refund(now Time, n int64) {
 	if n < 1 {
 		return
 	}
-	l.refundTo(l.bucket.Load(), now, n)
+	l.refundTo(l.current(), now, n)
 	l.retime()
 }
 
@@ -135,17 +142,17 @@ func (l *Limiter) Refund(now Time, n int64) {
 // come back.
 func (l *Limiter) refundTo(b *bucket, now Time, n int64) {
 	for {
-		s := b.spec.engine.refund(b, now, n)
+		s := b.spec().engine.refund(b, now, n)
 		if s == done {
 			return
 		}
-		if s == remake && b.heir.CompareAndSwap(nil, &heir{how: returned, spec: b.spec, now: now, n: n}) {
+		if s == remake && b.announce(&heir{how: returned, spec: b.spec(), now: now, n: n}) {
 			l.succeed(b)
 			return
 		}
 		h := l.next(b, now, s)
-		if !h.spec.same(b.spec) && !h.spec.recounts(b.spec) {
-			n = shareOf(n, b.spec.capacity()).part(h.spec.capacity())
+		if !h.spec().same(b.spec()) && !h.spec().recounts(b.spec()) {
+			n = shareOf(n, b.spec().capacity()).part(h.spec().capacity())
 		}
 		b = h
 	}
@@ -178,7 +185,7 @@ func (l *Limiter) SetRate(now Time, n int64, period time.Duration) error {
 }
 
 // Spec returns the limit in force.
-func (l *Limiter) Spec() *Spec { return l.bucket.Load().spec.base }
+func (l *Limiter) Spec() *Spec { return l.current().spec().base }
 
 // Reset makes the limiter as good as new, but for its grace.
 func (l *Limiter) Reset(now Time) {
@@ -196,7 +203,7 @@ func (l *Limiter) Close() State {
 	b := l.replace(closed, 0, nil)
 	l.retime()
 	l.informed(0)
-	return b.spec.engine.state(b)
+	return b.spec().engine.state(b)
 }
 
 // Usage is what a limiter has answered since it was made, in requests: looks

@@ -49,15 +49,15 @@ func (m *machine) set(b *bucket, st State) {
 	c := new(cells)
 	c.free.Store(1<<numCells - 2)
 	c.write(0, st)
-	b.more = &extra{cells: c}
+	b.more.Store(&extra{cells: c})
 }
 
 // read returns the state and the word that it was read under.
 func (m *machine) read(b *bucket) (State, uint64) {
 	for {
 		word := b.word.Load()
-		c := &b.more.cells.cells[cellOf(word)]
-		st := State{b.spec.limit.Kind, c.a.Load(), c.b.Load(), c.c.Load()}
+		c := &b.more.Load().cells.cells[cellOf(word)]
+		st := State{b.spec().limit.Kind, c.a.Load(), c.b.Load(), c.c.Load()}
 		if b.word.Load()&^sealed == word&^sealed {
 			return st, word
 		}
@@ -66,7 +66,7 @@ func (m *machine) read(b *bucket) (State, uint64) {
 
 // swap makes st the state, unless another was faster.
 func (m *machine) swap(b *bucket, word uint64, st State) (bool, step) {
-	c := b.more.cells
+	c := b.more.Load().cells
 	var free uint32
 	for {
 		if free = c.free.Load(); free == 0 {
@@ -114,7 +114,7 @@ func (d Decision) shift(now, t Time) Decision {
 func (m *machine) plant(b *bucket, now Time, s seed) {
 	used := s.used.float()
 	if s.raised {
-		used = min(used, 1-1/float64(b.spec.limit.N))
+		used = min(used, 1-1/float64(b.spec().limit.N))
 	}
 	st := m.algorithm.Start(Time(clamp(now)), used)
 	st.C = neverUsed
@@ -242,7 +242,7 @@ func (m *machine) state(b *bucket) State {
 func (m *machine) load(b *bucket, now Time, st State) {
 	t := clamp(now)
 	switch {
-	case st.Kind == b.spec.limit.Kind:
+	case st.Kind == b.spec().limit.Kind:
 		st.C = max(st.C, neverUsed)
 	case st.A == unused:
 		st = m.algorithm.Start(Time(t), 0)

@@ -3,6 +3,7 @@ package limits
 import (
 	"fmt"
 	"math/bits"
+	"sync/atomic"
 	"time"
 )
 
@@ -42,20 +43,21 @@ func (g *gcra) plant(b *bucket, now Time, s seed) {
 }
 
 func (g *gcra) take(b *bucket, now Time, n int64) (Decision, step) {
-	return g.takeFrom(b, clamp(now), n, neverUsed)
+	return g.takeFrom(&b.word, clamp(now), n, neverUsed)
 }
 
-// takeFrom takes from a bucket that was empty at the instant floor or later.
-func (g *gcra) takeFrom(b *bucket, now, n, floor int64) (Decision, step) {
+// takeFrom takes from a bucket that was empty at the instant floor or later, and
+// whose z stands in word.
+func (g *gcra) takeFrom(word *atomic.Uint64, now, n, floor int64) (Decision, step) {
 	floor = max(floor, now-g.full)
 	for {
-		w := b.word.Load()
+		w := word.Load()
 		if w&sealed != 0 {
 			return Decision{}, follow
 		}
 		z := max(unpack(w), floor)
 		if z-now > clockSet {
-			b.word.CompareAndSwap(w, pack(now))
+			word.CompareAndSwap(w, pack(now))
 			continue
 		}
 		if n > g.burst {
@@ -63,7 +65,7 @@ func (g *gcra) takeFrom(b *bucket, now, n, floor int64) (Decision, step) {
 		}
 		if spent := z + n*g.interval; spent > now {
 			return g.refuse(now, z, spent), done
-		} else if b.word.CompareAndSwap(w, pack(spent)) {
+		} else if word.CompareAndSwap(w, pack(spent)) {
 			return g.admit(now, spent), done
 		}
 	}
@@ -81,11 +83,11 @@ func (g *gcra) refuse(now, z, when int64) Decision {
 }
 
 func (g *gcra) peek(b *bucket, now Time, ahead, n int64) (Decision, step) {
-	return g.peekFrom(b, clamp(now), ahead, n, neverUsed)
+	return g.peekFrom(&b.word, clamp(now), ahead, n, neverUsed)
 }
 
-func (g *gcra) peekFrom(b *bucket, now, ahead, n, floor int64) (Decision, step) {
-	w := b.word.Load()
+func (g *gcra) peekFrom(word *atomic.Uint64, now, ahead, n, floor int64) (Decision, step) {
+	w := word.Load()
 	if w&sealed != 0 {
 		return Decision{}, follow
 	}
@@ -93,8 +95,8 @@ func (g *gcra) peekFrom(b *bucket, now, ahead, n, floor int64) (Decision, step) 
 	if z-now > clockSet {
 		// The one thing that a look writes: or the wait that it answers would
 		// be one from another clock.
-		b.word.CompareAndSwap(w, pack(now))
-		return g.peekFrom(b, now, ahead, n, floor)
+		word.CompareAndSwap(w, pack(now))
+		return g.peekFrom(word, now, ahead, n, floor)
 	}
 	cost, ok := g.cost(ahead, n)
 	if !ok {
@@ -113,14 +115,16 @@ func (g *gcra) cost(ahead, n int64) (int64, bool) {
 	return int64(cost), n <= g.burst && hi == 0 && cost <= uint64(longest)
 }
 
-func (g *gcra) refund(b *bucket, now Time, n int64) step {
+func (g *gcra) refund(b *bucket, _ Time, n int64) step { return g.refundTo(&b.word, n) }
+
+func (g *gcra) refundTo(word *atomic.Uint64, n int64) step {
 	back := min(n, g.burst) * g.interval
 	for {
-		w := b.word.Load()
+		w := word.Load()
 		if w&sealed != 0 {
 			return follow
 		}
-		if b.word.CompareAndSwap(w, pack(max(unpack(w)-back, neverUsed))) {
+		if word.CompareAndSwap(w, pack(max(unpack(w)-back, neverUsed))) {
 			return done
 		}
 	}
@@ -132,16 +136,25 @@ func (g *gcra) used(b *bucket, now Time) share {
 
 func (g *gcra) renew(b, old *bucket, _ Time) { b.inherit(old) }
 
-func (g *gcra) state(b *bucket) State {
-	z := unpack(b.word.Load())
+func (g *gcra) state(b *bucket) State { return b.rateState(b.warmth(), unpack(b.word.Load())) }
+
+// rateState is the state of a rate or a pace in the phase w that has z.
+func (b *bucket) rateState(w warmth, z int64) State {
 	if z == neverUsed {
 		z = unused
 	}
-	start, seen := b.warmth().state()
-	return State{b.spec.limit.Kind, z, start, seen}
+	start, seen := w.state()
+	return State{b.spec().limit.Kind, z, start, seen}
 }
 
 func (g *gcra) load(b *bucket, now Time, st State) {
+	w, z := loadRate(now, st)
+	b.word.Store(pack(z))
+	b.keep(w)
+}
+
+// loadRate reads the z and the warmth of a rate or a pace.
+func loadRate(now Time, st State) (warmth, int64) {
 	w, z := warmth{start: warm}, clamp(Time(st.A))
 	switch {
 	case st.Kind == Rate:
@@ -152,8 +165,7 @@ func (g *gcra) load(b *bucket, now Time, st State) {
 	if st.A == unused {
 		z = neverUsed
 	}
-	b.word.Store(pack(z))
-	b.keep(w)
+	return w, z
 }
 
 // rate returns the engine of a rate or a pace, and fills in the burst.

@@ -54,7 +54,7 @@ func (s *tickets) set(b *bucket, k ticket, last int64) {
 		cell = 1
 		cells[0].Store(math.Float64bits(k.stored))
 	}
-	b.more = &extra{store: cells}
+	b.more.Store(&extra{store: cells})
 	b.seen.Store(last)
 	b.word.Store(s.pack(k.nextFree, 0, cell))
 }
@@ -67,7 +67,7 @@ func (s *tickets) read(b *bucket) (ticket, uint64) {
 		if cell == 0 {
 			return ticket{nextFree, 0}, word
 		}
-		bits := b.more.store[cell-1].Load()
+		bits := b.more.Load().store[cell-1].Load()
 		if b.word.Load()&^sealed == word&^sealed {
 			return ticket{nextFree, math.Float64frombits(bits)}, word
 		}
@@ -80,7 +80,7 @@ func (s *tickets) swap(b *bucket, word uint64, k ticket) (bool, step) {
 	if run++; k.nextFree > nextFree {
 		run = 0
 	}
-	cells, cell := b.more.store, uint64(0)
+	cells, cell := b.more.Load().store, uint64(0)
 	if k.stored > 0 {
 		cell = cells.claim(used, math.Float64bits(k.stored))
 	}
@@ -203,7 +203,7 @@ func (s *tickets) renew(b, old *bucket, now Time) {
 func (s *tickets) state(b *bucket) State {
 	k, _ := s.read(b)
 	st := s.smooth.pack(k)
-	st.Kind, st.C = b.spec.limit.Kind, b.seen.Load()
+	st.Kind, st.C = b.spec().limit.Kind, b.seen.Load()
 	if st.C == neverUsed {
 		st.C = unused
 	}
@@ -213,7 +213,7 @@ func (s *tickets) state(b *bucket) State {
 func (s *tickets) load(b *bucket, now Time, st State) {
 	t := clamp(now)
 	switch {
-	case st.Kind == b.spec.limit.Kind:
+	case st.Kind == b.spec().limit.Kind:
 		k := s.smooth.unpack(st)
 		k.nextFree = micros(Time(clamp(Time(st.A))))
 		if k.stored = min(k.stored, s.max); !(k.stored > 0) {

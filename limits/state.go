@@ -38,7 +38,8 @@ func (s *Spec) merge(now Time, a, b State) State {
 // cool returns st as one that can be merged: of the spec's kind, and past its
 // warm-up.
 func (s *Spec) cool(now Time, st State) State {
-	b := &bucket{spec: s}
+	b := new(bucket)
+	b.begin(s)
 	if st.Kind != s.limit.Kind {
 		s.engine.load(b, now, st)
 		st = s.engine.state(b)
@@ -51,8 +52,8 @@ func (s *Spec) cool(now Time, st State) State {
 
 // State returns what to keep, for [Restore].
 func (l *Limiter) State() State {
-	b := l.bucket.Load()
-	return b.spec.engine.state(b)
+	b := l.current()
+	return b.spec().engine.state(b)
 }
 
 // Restore returns a limiter that goes on where State was taken, under the same
@@ -66,7 +67,6 @@ func Restore(s *Spec, now Time, st State) *Limiter {
 
 // restore is Restore on a zero Limiter.
 func (l *Limiter) restore(s *Spec, now Time, st State) {
-	b := &bucket{spec: s}
-	s.engine.load(b, now, st)
-	l.bucket.Store(b)
+	l.first.begin(s)
+	s.engine.load(&l.first, now, st)
 }

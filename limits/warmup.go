@@ -21,10 +21,13 @@ func (b *bucket) keep(w warmth) {
 	b.seen.Store(w.seen)
 }
 
+// ramped tells whether the ramp has begun, be it over or not.
+func (w warmth) ramped() bool { return w.start > warm && w.seen < 0 }
+
 // warmth returns how far b is. Of a kind that does not warm up all that counts
 // is that it is not new: it starts no grace under another limit.
 func (b *bucket) warmth() warmth {
-	switch b.spec.engine.(type) {
+	switch b.spec().engine.(type) {
 	case *warming, blocked, ended:
 		return warmth{b.start.Load(), b.seen.Load()}
 	case *gcra:
@@ -72,6 +75,10 @@ func (st State) warmth() warmth {
 // has the slope r0/limit at the ramp's beginning and 1 at its end, so that a
 // bucket that refills one request per interval of v refills at just the rate
 // on the curve. The bucket's instant z is one of v during the ramp.
+//
+// It therefore stands in another word from then on. The ramp begins with two
+// swaps that whoever comes first, or helps, can make: the word of the grace is
+// sealed, so that what is under way in it fails, and seen is turned over.
 type warming struct {
 	gcra
 	grace, ramp, idle int64
@@ -85,7 +92,55 @@ const slack = 20_000_000
 func (w *warming) graceEnd(start int64) int64 { return start + w.grace }
 func (w *warming) rampEnd(start int64) int64  { return start + w.grace + w.ramp }
 
-func (b *bucket) ramping() bool { return b.seen.Load() < 0 }
+func (b *bucket) phase() warmth { return warmth{b.start.Load(), b.seen.Load()} }
+
+// put makes z and p the state of a bucket that nobody else sees yet.
+func (b *bucket) put(p warmth, z int64) {
+	if p.ramped() {
+		b.ramp.Store(pack(z))
+	} else {
+		b.word.Store(pack(z))
+	}
+	b.keep(p)
+}
+
+// z returns the instant z of a bucket that is in the phase p.
+func (w *warming) z(b *bucket, p warmth) int64 {
+	if !p.ramped() {
+		return unpack(b.word.Load())
+	}
+	return w.rampZ(w.curve(p.start, ^p.seen), b.ramp.Load())
+}
+
+// rampZ returns z in the ramp. Until somebody takes, it is one request behind
+// the beginning.
+func (w *warming) rampZ(c curve, word uint64) int64 {
+	if z := unpack(word); z != neverUsed {
+		return z
+	}
+	return c.at(c.begin) - w.interval
+}
+
+// turn begins the ramp, unless b is being replaced.
+func (w *warming) turn(b *bucket) {
+	if b.word.Or(sealed)&sealed != 0 && b.heir() != nil {
+		return
+	}
+	for {
+		if seen := b.seen.Load(); seen < 0 || b.seen.CompareAndSwap(seen, ^seen) {
+			return
+		}
+	}
+}
+
+// count adds n to what was admitted in the grace, unless the ramp has begun.
+func (b *bucket) count(n int64) {
+	for {
+		if seen := b.seen.Load(); seen < 0 || b.seen.CompareAndSwap(seen, seen+n) {
+			return
+		}
+	}
+}
 
 // curve is v for one limiter.
 type curve struct {
@@ -142,23 +197,31 @@ func (w *warming) plant(b *bucket, now Time, s seed) {
 		s.start = min(s.start, at-w.grace)
 		z += w.curve(s.start, ^s.seen).at(at) - at
 	}
-	b.word.Store(pack(z))
-	b.keep(s.warmth)
+	b.put(s.warmth, z)
 }
 
 // phase returns what limits a request at now, or that b must be renewed.
 func (w *warming) phase(b *bucket, now int64) (warmth, step) {
-	p := warmth{b.start.Load(), b.seen.Load()}
-	z := unpack(b.word.Load())
-	switch {
-	case w.idle > 0 && z != neverUsed && now-w.lastUse(p, z) > w.idle:
-		return p, renew
-	case p.start == cold || p.start == warm || p.seen < 0 && now >= w.rampEnd(p.start):
+	for {
+		p := b.phase()
+		z := w.z(b, p)
+		switch {
+		case w.idle > 0 && z != neverUsed && now-w.lastUse(p, z) > w.idle:
+			return p, renew
+		case p.start == cold || p.start == warm || p.seen < 0 && now >= w.rampEnd(p.start):
+			return p, done
+		case w.wasSet(p, z, now):
+			return p, renew
+		case p.seen < 0:
+			return p, done
+		case now >= w.graceEnd(p.start), b.word.Load()&sealed != 0:
+			if w.turn(b); b.heir() != nil {
+				return p, follow
+			}
+			continue
+		}
 		return p, done
-	case w.wasSet(p, z, now), p.seen >= 0 && now >= w.graceEnd(p.start):
-		return p, renew
 	}
-	return p, done
 }
 
 // lastUse returns when the bucket was last asked, or a little later.
@@ -180,20 +243,16 @@ func (w *warming) wasSet(p warmth, z, now int64) bool {
 
 func (w *warming) renew(b, old *bucket, now Time) {
 	at := clamp(now)
-	p := warmth{old.start.Load(), old.seen.Load()}
-	z := unpack(old.word.Load())
+	p := old.phase()
+	z := w.z(old, p)
 	switch {
 	case w.idle > 0 && z != neverUsed && at-w.lastUse(p, z) > w.idle:
 		p, z = warmth{start: cold}, neverUsed
 	case p.start == cold || p.start == warm:
 	case w.wasSet(p, z, at):
 		p, z = warmth{start: warm}, at
-	case p.seen >= 0 && at >= w.graceEnd(p.start):
-		c := w.curve(p.start, p.seen)
-		p.seen, z = ^p.seen, c.at(c.begin)-w.interval
 	}
-	b.word.Store(pack(z))
-	b.keep(p)
+	b.put(p, z)
 }
 
 func (w *warming) take(b *bucket, now Time, n int64) (Decision, step) {
@@ -222,6 +281,9 @@ func (w *warming) take(b *bucket, now Time, n int64) (Decision, step) {
 func (w *warming) takeGrace(b *bucket, p warmth, now, n int64) (Decision, step) {
 	for {
 		seen := b.seen.Load()
+		if seen < 0 {
+			return Decision{}, follow
+		}
 		if w.free > 0 && seen+n > w.free {
 			break
 		}
@@ -231,18 +293,18 @@ func (w *warming) takeGrace(b *bucket, p warmth, now, n int64) (Decision, step) 
 		p.seen = seen + n
 		z, s := w.draw(b, now, n)
 		if s != done {
-			b.seen.Add(-n)
+			b.count(-n)
 			return Decision{}, s
 		}
 		d := w.inGrace(p, now, z)
 		d.Allowed = true
 		return d, done
 	}
-	d, s := w.gcra.takeFrom(b, now, n, neverUsed)
+	d, s := w.gcra.takeFrom(&b.word, now, n, neverUsed)
 	if s != done || !d.Allowed {
 		return w.peekGrace(b, p, now, 0, n)
 	}
-	b.seen.Add(n)
+	b.count(n)
 	d.Reset = w.fullAfter(p, now+int64(d.Reset)-w.full, now)
 	return d, done
 }
@@ -317,22 +379,22 @@ func (w *warming) rampWhen(c curve, z, now, cost int64) int64 {
 func (w *warming) takeRamp(b *bucket, p warmth, now, n int64) (Decision, step) {
 	c := w.curve(p.start, ^p.seen)
 	if now >= c.end {
-		return w.takeFrom(b, now, n, c.end-w.interval)
+		return w.takeFrom(&b.ramp, now, n, c.end-w.interval)
 	}
 	cost := n * w.interval
 	v, late := c.at(now), c.at(now-slack)
 	for {
-		word := b.word.Load()
+		word := b.ramp.Load()
 		if word&sealed != 0 {
 			return Decision{}, follow
 		}
-		z := max(unpack(word), v-w.full, late-cost)
+		z := max(w.rampZ(c, word), v-w.full, late-cost)
 		if z+cost > v {
 			d := w.inRamp(c, p, now, z)
 			d.Wait = sub(w.rampWhen(c, z, now, cost), now)
 			return d, done
 		}
-		if b.word.CompareAndSwap(word, pack(z+cost)) {
+		if b.ramp.CompareAndSwap(word, pack(z+cost)) {
 			d := w.inRamp(c, p, now, z+cost)
 			d.Allowed = true
 			return d, done
@@ -349,14 +411,14 @@ func (w *warming) inRamp(c curve, p warmth, now, z int64) Decision {
 func (w *warming) peekRamp(b *bucket, p warmth, now, ahead, n int64) (Decision, step) {
 	c := w.curve(p.start, ^p.seen)
 	if now >= c.end {
-		return w.peekFrom(b, now, ahead, n, c.end-w.interval)
+		return w.peekFrom(&b.ramp, now, ahead, n, c.end-w.interval)
 	}
-	word := b.word.Load()
+	word := b.ramp.Load()
 	if word&sealed != 0 {
 		return Decision{}, follow
 	}
 	cost, ok := w.cost(ahead, n)
-	z := max(unpack(word), c.at(now)-w.full, c.at(now-slack)-n*w.interval)
+	z := max(w.rampZ(c, word), c.at(now)-w.full, c.at(now-slack)-n*w.interval)
 	d := w.inRamp(c, p, now, z)
 	if !ok {
 		d.Wait = Never
@@ -387,19 +449,22 @@ func (w *warming) peek(b *bucket, now Time, ahead, n int64) (Decision, step) {
 	return w.peekGrace(b, p, at, ahead, n)
 }
 
-func (w *warming) refund(b *bucket, now Time, n int64) step {
-	if s := w.gcra.refund(b, now, n); s != done {
-		return s
+func (w *warming) refund(b *bucket, _ Time, n int64) step {
+	p := b.phase()
+	if p.ramped() {
+		return w.refundTo(&b.ramp, n)
 	}
-	if !b.ramping() && b.start.Load() > warm {
-		b.seen.Add(-n)
+	s := w.refundTo(&b.word, n)
+	if s == done && p.start > warm {
+		b.count(-n)
 	}
-	return done
+	return s
 }
 
 func (w *warming) used(b *bucket, now Time) share {
-	at, z := clamp(now), unpack(b.word.Load())
-	if p := b.warmth(); p.start > warm && p.seen < 0 {
+	p := b.phase()
+	at, z := clamp(now), w.z(b, p)
+	if p.ramped() {
 		c := w.curve(p.start, ^p.seen)
 		if at >= c.end {
 			z = max(z, c.end-w.interval)
@@ -407,6 +472,16 @@ func (w *warming) used(b *bucket, now Time) share {
 		at = c.at(at)
 	}
 	return shareOf(z+w.full-at, w.full)
+}
+
+func (w *warming) state(b *bucket) State {
+	p := b.phase()
+	return b.rateState(p, w.z(b, p))
+}
+
+func (w *warming) load(b *bucket, now Time, st State) {
+	p, z := loadRate(now, st)
+	b.put(p, z)
 }
 
 // cool returns st as it will be once the warm-up is over, or one that is a

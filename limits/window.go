@@ -53,7 +53,7 @@ type view struct {
 func (w *window) view(b *bucket, word uint64) view {
 	next := int64(word >> 1 & seqMask)
 	chunk := next / w.perChunk
-	return view{w, b.more.ring, next, chunk, chunk % w.size}
+	return view{w, b.more.Load().ring, next, chunk, chunk % w.size}
 }
 
 // entry returns a chunk's place in the ring. It is one of those that the ring
@@ -119,10 +119,10 @@ func (v *view) left(n, t int64) int64 {
 }
 
 func (w *window) set(b *bucket, used, at int64) {
-	b.more = &extra{ring: make([]atomic.Uint64, w.size)}
+	b.more.Store(&extra{ring: make([]atomic.Uint64, w.size)})
 	b.word.Store(uint64(used) << 1)
 	for c := int64(0); c*w.perChunk < used; c++ {
-		b.more.ring[c].Store(entryOf(at))
+		b.more.Load().ring[c].Store(entryOf(at))
 	}
 }
 
@@ -244,9 +244,9 @@ func (w *window) state(b *bucket) State {
 	v := w.view(b, b.word.Load())
 	last := v.last()
 	if last == neverUsed {
-		return State{Kind: b.spec.limit.Kind, A: unused}
+		return State{Kind: b.spec().limit.Kind, A: unused}
 	}
-	return State{b.spec.limit.Kind, last, w.n - v.left(0, last), 0}
+	return State{b.spec().limit.Kind, last, w.n - v.left(0, last), 0}
 }
 
 func (w *window) load(b *bucket, now Time, st State) {
@@ -254,7 +254,7 @@ func (w *window) load(b *bucket, now Time, st State) {
 	switch {
 	case st.A == unused:
 		used = 0
-	case st.Kind == b.spec.limit.Kind:
+	case st.Kind == b.spec().limit.Kind:
 		used = min(max(st.B, 0), w.n)
 	}
 	w.set(b, used, min(clamp(Time(st.A)), clamp(now)))
