@@ -2,9 +2,9 @@ package limits
 
 import (
 	"hash/maphash"
-	"iter"
 	"math/bits"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 	"unsafe"
@@ -22,7 +22,7 @@ import (
 // All methods are safe for concurrent use. Finding a key that is there takes
 // no lock and allocates nothing.
 type Table struct {
-	seed      maphash.Seed // of its own, so that nobody can choose keys that collide
+	seeds     [2]maphash.Seed // of its own, so that nobody can choose keys that collide
 	size      int64
 	idle      time.Duration
 	live      atomic.Int64
@@ -30,6 +30,10 @@ type Table struct {
 	share     func(now Time, key string, l *Limiter)
 	recalled  recalled
 	shards    []shard // a power of two
+
+	noting  sync.Mutex // guards what follows: where Used goes on
+	shardAt int
+	rackAt  int
 }
 
 // TableOptions bound a table.
@@ -61,7 +65,7 @@ func NewTable(o TableOptions) *Table {
 	}
 	n := min(max(o.Size/minPerShard, 1), maxShards)
 	t := &Table{
-		seed:   maphash.MakeSeed(),
+		seeds:  [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()},
 		size:   int64(o.Size),
 		idle:   o.Idle,
 		share:  o.Share,
@@ -69,6 +73,7 @@ func NewTable(o TableOptions) *Table {
 	}
 	for i := range t.shards {
 		t.shards[i].resize(minSlots)
+		t.shards[i].racks.Store(new([]rack))
 	}
 	return t
 }
@@ -86,45 +91,42 @@ func (t *Table) Limiter(now Time, key []byte, s *Spec) *Limiter {
 
 // LimiterString is Limiter for a key that is a string.
 func (t *Table) LimiterString(now Time, key string, s *Spec) *Limiter {
-	h := maphash.String(t.seed, key)
+	h := t.hash(key)
 	sh := t.shard(h)
-	e := sh.find(h, key)
-	if e == nil || e.unused(now) > t.idle {
+	e := sh.find(h)
+	if e.entry == nil || e.unused(now) > t.idle {
 		e = t.make(now, sh, h, key, s)
 	}
 	e.touch(now)
 	l := &e.limiter
-	if was := l.Spec(); was != s {
+	if was := l.Spec(); was != s && e.is(h) {
 		sh.respec(now, was, s)
 		l.SetSpec(now, s)
 	}
 	return l
 }
 
-// UsedSince yields the limiters that were looked up at since or later or are
-// waited for, with their keys, in no order: what a store has to write, for
-// [Table.Recall]. A decision follows its look-up, so let rounds overlap.
-func (t *Table) UsedSince(since Time) iter.Seq2[string, *Limiter] {
-	return func(yield func(string, *Limiter) bool) {
-		var batch []*entry
-		for i := range t.shards {
-			sh := &t.shards[i]
-			batch = batch[:0]
-			sh.mu.Lock()
-			for e := range sh.all() {
-				if Time(e.used.Load()) >= since.Add(-touchEvery) || e.waitedFor() {
-					batch = append(batch, e)
-				}
-			}
-			sh.mu.Unlock()
-			for _, e := range batch {
-				if !yield(e.key, &e.limiter) {
-					return
-				}
-			}
+// Used calls f with the limiters that were looked up since it was called with
+// them last, or are waited for, and with what names them over restarts: what a
+// store has to write, for [Table.Recall]. It stops at about as many as most and
+// goes on with the others the next time; what it costs is what was used and not
+// what is there. A decision follows its look-up: who was looked up just now comes
+// the next time too. f must not use the table.
+func (t *Table) Used(now Time, most int, f func(KeyHash, *Limiter)) {
+	t.noting.Lock()
+	defer t.noting.Unlock()
+	for range len(t.shards) + 1 { // the first one's second half last
+		var n int
+		t.rackAt, n = t.shards[t.shardAt].used(now, t.rackAt, most, f)
+		if most -= n; most <= 0 {
+			return
 		}
+		t.shardAt = (t.shardAt + 1) % len(t.shards)
 	}
 }
+
+// overlap is how long after a look-up its decision has certainly been made.
+const overlap = 100 * time.Millisecond
 
 // Len returns how many limiters are live.
 func (t *Table) Len() int { return int(t.live.Load()) }
@@ -150,8 +152,8 @@ func (t *Table) expireShard(now Time, sh *shard) int {
 	defer sh.mu.Unlock()
 	var gone []*entry
 	for e := range sh.all() {
-		if t.expired(now, e) {
-			gone = append(gone, e)
+		if t.expired(now, e.entry) {
+			gone = append(gone, e.entry)
 		}
 	}
 	for _, e := range gone {
@@ -168,40 +170,49 @@ func (t *Table) expired(now Time, e *entry) bool {
 	return e.unused(now) > t.idle && !e.waitedFor() && e.limiter.Peek(now, 1).Reset == 0
 }
 
-func (t *Table) shard(hash uint64) *shard {
-	return &t.shards[hash&uint64(len(t.shards)-1)]
+// hash returns a key as the table has it. place is never 0.
+func (t *Table) hash(key string) hashed {
+	return hashed{maphash.String(t.seeds[0], key) | 1<<63, maphash.String(t.seeds[1], key)}
+}
+
+func (t *Table) shard(h hashed) *shard {
+	return &t.shards[h.place&uint64(len(t.shards)-1)]
 }
 
 // make returns the entry of a key that was not found, or is stale.
-func (t *Table) make(now Time, sh *shard, hash uint64, key string, s *Spec) *entry {
+func (t *Table) make(now Time, sh *shard, h hashed, key string, s *Spec) spot {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	// The key may be there after all: made by another just now, or missed
 	// because removing a neighbour moved it.
-	if e := sh.find(hash, key); e != nil {
-		if !t.expired(now, e) {
+	if e := sh.find(h); e.entry != nil {
+		if !t.expired(now, e.entry) {
 			return e
 		}
-		sh.remove(e)
+		sh.remove(e.entry)
 		t.live.Add(-1)
 	}
 	t.makeRoom(now, sh) // first, so that the new key starts from the floor of the one that goes
-	e := &entry{hash: hash, key: strings.Clone(key)}
-	st, known := t.recalled.take(now, key)
+	number, e := sh.insert()
+	e.name = HashKey(key)
+	st, known := t.recalled.take(now, e.name)
 	if !known {
 		st, known = sh.floor(now, s)
 	}
+	e.limiter.anew()
 	if known {
 		e.limiter.restore(s, now, st)
 	} else {
 		e.limiter.plantWarm(s, now)
 	}
 	if t.share != nil {
-		t.share(now, e.key, &e.limiter)
+		t.share(now, strings.Clone(key), &e.limiter) // or every look-up's key would escape
 	}
-	e.used.Store(int64(now))
-	sh.insert(e)
-	return e
+	e.used.Store(int64(now.Add(-2 * touchEvery))) // so that touch notes it
+	e.tag.Store(h.tag)
+	e.place.Store(h.place)
+	sh.publish(h, number)
+	return sh.at(slotOf(h, number))
 }
 
 // makeRoom counts one more limiter, and forgets others when those are too many.

@@ -41,11 +41,10 @@ func (t *Table) Recall(states map[KeyHash]Recalled) {
 }
 
 // take returns the state of a key that is used for the first time.
-func (r *recalled) take(now Time, key string) (State, bool) {
+func (r *recalled) take(now Time, h KeyHash) (State, bool) {
 	if r.left.Load() == 0 {
 		return State{}, false
 	}
-	h := HashKey(key)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s, ok := r.states[h]

@@ -376,7 +376,8 @@ func TestTableExpire(t *testing.T) {
 	}
 }
 
-// What UsedSince yields is enough for another process to go on.
+// What Used tells of is enough for another process to go on, and costs what was
+// used.
 func TestTableRecall(t *testing.T) {
 	s := tokens(t, 1, time.Hour, 10)
 	tab := limits.NewTable(limits.TableOptions{})
@@ -386,15 +387,26 @@ func TestTableRecall(t *testing.T) {
 		tab.LimiterString(now, strconv.Itoa(i), s).Take(now, int64(1+i%10))
 	}
 	states := map[limits.KeyHash]limits.Recalled{limits.HashKey("over"): {Until: now}}
-	for key, l := range tab.UsedSince(now) {
-		if key == "early" {
-			t.Error("UsedSince yields a limiter that was not used since")
-		}
-		states[limits.HashKey(key)] = limits.Recalled{State: l.State(), Until: now.Add(l.Peek(now, 1).Reset)}
+	note := func(name limits.KeyHash, l *limits.Limiter) {
+		states[name] = limits.Recalled{State: l.State(), Until: now.Add(l.Peek(now, 1).Reset)}
 	}
-	if len(states) != 101 {
-		t.Fatalf("%d limiters to recall, want 101", len(states))
+	tab.Used(now, 30, note)
+	if n := len(states); n < 30 || n > 95 {
+		t.Errorf("%d limiters told at once, want about 30", n)
 	}
+	tab.Used(now, 1000, note)
+	if _, ok := states[limits.HashKey("early")]; len(states) != 102 || !ok {
+		t.Fatalf("%d limiters to recall, want 102 with that of early", len(states))
+	}
+	clear(states)
+	states[limits.HashKey("over")] = limits.Recalled{Until: now}
+	tab.Used(now, 1000, note)
+	if _, ok := states[limits.HashKey("early")]; len(states) != 101 || ok {
+		t.Fatalf("%d limiters that were just looked up are told again, want 101 without early", len(states))
+	}
+	now = now.Add(time.Second)
+	tab.Used(now, 1000, note)
+	tab.Used(now, 1000, func(limits.KeyHash, *limits.Limiter) { t.Error("a limiter is told that was not used since") })
 	other := limits.NewTable(limits.TableOptions{Size: 100})
 	other.Recall(states)
 	left := func(key string) int64 { return other.LimiterString(now, key, s).Peek(now, 1).Remaining }

@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"math"
 	"time"
 
 	"github.com/tollgate-dev/tollgate/descriptors/consumers"
@@ -16,14 +17,10 @@ const lasting = time.Minute
 // others have lapsed.
 const maxCounters = 500_000
 
-// countersAtOnce bounds the counters that are written in a second: each of them
+// countersAtOnce bounds the counters that are written with a flush: each of them
 // may cost a page, and callers choose how many they use. Where more are in use
 // than that, a kill costs those that were not written yet more than a second.
 const countersAtOnce = 5000
-
-// overlap is how far back a look-up may lie whose decision is not in the last
-// round.
-const overlap = 100 * time.Millisecond
 
 // RememberTable is Remember for the limiters of a table whose periods are a
 // minute or longer. Keys are in the file as hashes.
@@ -37,29 +34,24 @@ func (db *DB) RememberTable(t *limits.Table) error {
 		recalled[limits.KeyHash(s.Key)] = limits.Recalled{State: s.State, Until: s.Until}
 	}
 	t.Recall(recalled)
-	var since limits.Time // of the round before
 	db.counters.begin(func(now limits.Time, last bool) []consumers.SavedState {
-		from := since.Add(-overlap)
 		if last {
-			from = 0
+			return used(t, now, math.MaxInt)
 		}
-		since = now
-		return used(t, from, now)
+		return used(t, now, countersAtOnce)
 	})
 	return nil
 }
 
-// used returns what is to be kept of the limiters that were used since then.
-func used(t *limits.Table, since, now limits.Time) (states []consumers.SavedState) {
-	for key, l := range t.UsedSince(since) {
+// used returns what is to be kept of limiters that were used and not told yet.
+func used(t *limits.Table, now limits.Time, most int) (states []consumers.SavedState) {
+	t.Used(now, most, func(name limits.KeyHash, l *limits.Limiter) {
 		if o := l.Spec().Limit(); o.Kind != limits.Quota && o.Period < lasting {
-			continue
+			return
 		}
 		if lasts := l.Peek(now, 1).Reset; lasts > 0 {
-			states = append(states, consumers.SavedState{
-				Key: consumers.StateKey(limits.HashKey(key)), State: l.State(), Until: now.Add(lasts),
-			})
+			states = append(states, consumers.SavedState{Key: consumers.StateKey(name), State: l.State(), Until: now.Add(lasts)})
 		}
-	}
+	})
 	return states
 }
