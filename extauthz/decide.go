@@ -131,7 +131,11 @@ func (s *Server) limit(ctx context.Context, v *View, d *Verdict, grant *consumer
 
 // take asks the limits and returns the claim that refuses, or -1.
 func (s *Server) take(ctx context.Context, d *Verdict) (int, error) {
-	d.relieveQuotas(ctx, s.shared)
+	d.groupQuotas()
+	if s.shared == nil && d.anyQuota() {
+		limits.PeekAll(d.At, d.Claims)
+		limits.Relieve(d.Claims)
+	}
 	hold := s.queue != nil && d.mayHold()
 	switch {
 	case s.shared != nil && !hold:
@@ -161,29 +165,18 @@ func (d *Verdict) mayHold() bool {
 	return false
 }
 
-// relieveQuotas lets no quota_mode rule refuse while another one of them still
-// admits: such rules refuse together or not at all.
-func (d *Verdict) relieveQuotas(ctx context.Context, shared limits.Taker) {
-	if !d.anyQuota() {
-		return
-	}
-	if shared != nil {
-		shared.PeekAll(ctx, d.At, d.Claims)
-	} else {
-		limits.PeekAll(d.At, d.Claims)
-	}
-	left := false
+// groupQuotas makes each quota_mode rule a group of its own: such a rule does not
+// refuse while another one of them still admits.
+func (d *Verdict) groupQuotas() {
 	for i := range d.Claims {
-		left = left || d.isQuota(i) && d.Claims[i].Decision.Allowed
-	}
-	for i := range d.Claims {
-		if left && d.isQuota(i) && !d.Claims[i].Decision.Allowed {
-			d.Claims[i].Shadow = true
+		if d.isQuota(i) {
+			d.Claims[i].Group = i + 1
 		}
 	}
 }
 
-// relieved reports whether a claim is a shadow only by relieveQuotas.
+// relieved reports whether a claim is a shadow only because others
+// of its kind admit.
 func (d *Verdict) relieved(claim int) bool {
 	return d.isQuota(claim) && !d.matches[d.claimed[claim]].rule.Shadow && d.plan.policy.Mode != Shadow
 }

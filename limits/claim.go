@@ -8,6 +8,7 @@ type Claim struct {
 	Limiter  *Limiter
 	N        int64    // below 1: a look, which refuses as a claim of 1 would and takes nothing
 	Shadow   bool     // never refuses, whatever the spec says
+	Group    int      // above 0: refuses only if all groups do; a Taker minds it, TakeAll does not
 	Decision Decision // filled by TakeAll; of a shadow claim Allowed says whether it would have refused
 
 	from *bucket // what it was taken from

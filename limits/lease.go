@@ -2,6 +2,7 @@ package limits
 
 import (
 	"context"
+	"slices"
 	"sync/atomic"
 )
 
@@ -294,9 +295,34 @@ func (s *Spec) Counts(now Time) (begins [4]Time, ok bool) {
 
 // Taker decides about limits that instances share, where a store may have to be
 // asked: [TakeAll] and [PeekAll], which may wait for it. Where q is not nil it
-// holds requests as [Queue.TakeAll] does. An error is that of ctx; that the store
-// is away is none.
+// holds requests as [Queue.TakeAll] does. An error is that of ctx, or ErrWouldWait
+// where the store must be asked and ctx is one of [WithoutWaiting]; nothing was
+// taken then. That the store is away is none.
+//
+// Claims with a Group are of quotas of which one that is used up does no harm
+// while another is not: the claims of a group that refuses become shadows, and
+// take nothing, unless every group refuses.
 type Taker interface {
 	TakeAll(ctx context.Context, q *Queue, now Time, claims []Claim) (int, error)
-	PeekAll(ctx context.Context, now Time, claims []Claim) int
+	PeekAll(ctx context.Context, now Time, claims []Claim) (int, error)
+}
+
+// Relieve makes shadows, which take nothing, of the claims of the groups that
+// refuse, by the decisions that PeekAll filled, unless every group does.
+func Relieve(claims []Claim) {
+	var room [8]int
+	refusing, stands := room[:0], false
+	for i := range claims {
+		if c := &claims[i]; c.Group > 0 && !c.Decision.Allowed && c.enforced() {
+			refusing = append(refusing, c.Group)
+		}
+	}
+	for i := range claims {
+		stands = stands || claims[i].Group > 0 && !slices.Contains(refusing, claims[i].Group)
+	}
+	for i := range claims {
+		if c := &claims[i]; stands && slices.Contains(refusing, c.Group) {
+			c.Shadow, c.N = true, 0
+		}
+	}
 }

@@ -71,6 +71,9 @@ func (d *decision) clear() {
 
 // decide takes all that the request takes, or nothing.
 func (d *decision) decide(ctx context.Context) error {
+	if d.policy.CountRefused && d.server.o.Shared != nil && !limits.MayWait(ctx) {
+		return limits.ErrWouldWait // to count what is refused the store may have to be asked once more
+	}
 	for {
 		d.collect()
 		refuser, err := d.take(ctx)
@@ -78,6 +81,7 @@ func (d *decision) decide(ctx context.Context) error {
 			return err
 		}
 		if refuser < 0 {
+			d.relieved()
 			d.refund()
 			return nil
 		}
@@ -91,6 +95,20 @@ func (d *decision) decide(ctx context.Context) error {
 		// A quota that is used up, beside others that perhaps are not: the request goes on without it.
 		p.spent, p.spentFrom = d.claims[refuser], d.origins[refuser]
 		d.deciding = -1
+	}
+}
+
+// relieved notes the quotas that are used up beside others that are not, where
+// whoever took the claims has found that.
+func (d *decision) relieved() {
+	for i := range d.parts {
+		p := &d.parts[i]
+		for j := p.first; j < p.last; j++ {
+			if c := &d.claims[j]; c.Group > 0 && !c.Decision.Allowed && d.policy.Mode != extauthz.Shadow && !d.watches(j) {
+				p.over, p.spent, p.spentFrom, p.last = true, *c, d.origins[j], p.first
+				p.spent.N = p.hits
+			}
+		}
 	}
 }
 
@@ -108,21 +126,24 @@ func (d *decision) collect() {
 }
 
 func (d *decision) claim(i int, p *part) {
-	n, shadow := p.hits, d.policy.Mode == extauthz.Shadow
+	n, shadow, group := p.hits, d.policy.Mode == extauthz.Shadow, 0
+	if p.quota {
+		group = i + 1
+	}
 	if p.refund {
 		n, shadow = 0, true // how it stands is asked once the rest is admitted
 	}
 	for r := p.rule; r != nil; r = r.Next {
 		if !r.Unlimited && !d.replaced(r) {
 			limiter := d.server.o.Book.Limiter(d.now, r, p.entries)
-			d.add(limits.Claim{Limiter: limiter, N: n, Shadow: shadow || r.Shadow}, origin{i, r})
+			d.add(limits.Claim{Limiter: limiter, N: n, Shadow: shadow || r.Shadow, Group: group}, origin{i, r})
 		}
 	}
 	if p.grant == nil {
 		return
 	}
 	for _, limiter := range p.grant.Limiters {
-		d.add(limits.Claim{Limiter: limiter, N: n, Shadow: shadow}, origin{i, nil})
+		d.add(limits.Claim{Limiter: limiter, N: n, Shadow: shadow, Group: group}, origin{i, nil})
 	}
 }
 

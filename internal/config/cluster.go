@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"time"
 
 	"github.com/tollgate-dev/tollgate/descriptors/yamlfile"
 	"github.com/tollgate-dev/tollgate/limits"
@@ -27,6 +28,10 @@ type Redis struct {
 	SentinelMaster     string    // sentinel_master: the master's name; empty: addresses are no sentinels
 	Prefix             string    // prefix: what every key begins with
 	TLS                *RedisTLS // tls; nil: plaintext
+
+	// Timeout is timeout: how long one call may take, at most 10s, before the
+	// instance goes on without the store. 0: as in package redis.
+	Timeout time.Duration
 }
 
 // RedisTLS are PEM files, read at the start.
@@ -71,6 +76,11 @@ func (r *reader) redis(n yamlfile.Node) *Redis {
 			}
 		},
 		"tls": func(n yamlfile.Node) { c.TLS = r.redisTLS(n) },
+		"timeout": func(n yamlfile.Node) {
+			if c.Timeout = positive(n); c.Timeout > 10*time.Second {
+				n.Errorf("timeout %v: want at most 10s, since a request may wait for it", c.Timeout)
+			}
+		},
 	})
 	if len(c.Addresses) == 0 {
 		n.Errorf("redis: want addresses, a list of HOST:PORT")

@@ -82,7 +82,7 @@ authz:
     - [{key: tenant, from: "header:X-Tenant"}, {key: m, from: "metadata:ns.a:k"}]
 rules: {files: [rules.yaml], count_refused: true}
 cluster:
-  redis: {addresses: ["a:1", "b:2"], username: u, password: "${TOKEN}", sentinel_master: m, prefix: "edge:", tls: {server_name: redis}}
+  redis: {addresses: ["a:1", "b:2"], username: u, password: "${TOKEN}", sentinel_master: m, prefix: "edge:", timeout: 250ms, tls: {server_name: redis}}
   mode: strict
   on_error: deny
   instances: 3
@@ -140,7 +140,7 @@ func TestEveryKey(t *testing.T) {
 		},
 		Rules: config.Rules{Files: []string{dir + "/rules.yaml"}, CountRefused: true},
 		Cluster: config.Cluster{
-			Redis: &config.Redis{Addresses: []string{"a:1", "b:2"}, Username: "u", Password: "secret", SentinelMaster: "m", Prefix: "edge:", TLS: &config.RedisTLS{ServerName: "redis"}},
+			Redis: &config.Redis{Addresses: []string{"a:1", "b:2"}, Username: "u", Password: "secret", SentinelMaster: "m", Prefix: "edge:", Timeout: 250 * time.Millisecond, TLS: &config.RedisTLS{ServerName: "redis"}},
 			Mode:  redis.Strict, Error: limits.OnErrorDeny, Size: 3,
 		},
 		Upstreams: []*upstreams.Config{c.Upstreams[0], ownUpstream(t)}, // the first is TestPresets'

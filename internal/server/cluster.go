@@ -16,7 +16,7 @@ func (s *Server) openCluster(ctx context.Context) error {
 	}
 	o := redis.Options{
 		Addresses: c.Redis.Addresses, Username: c.Redis.Username, Password: c.Redis.Password,
-		SentinelMaster: c.Redis.SentinelMaster, Prefix: c.Redis.Prefix,
+		SentinelMaster: c.Redis.SentinelMaster, Prefix: c.Redis.Prefix, Timeout: c.Redis.Timeout,
 		Mode: c.Mode, OnError: c.Error, Instances: c.Size, Clock: s.clock,
 		Changed: func(err error) {
 			if err != nil {

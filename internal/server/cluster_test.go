@@ -11,6 +11,7 @@ import (
 
 	rlcommonv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/common/ratelimit/v3"
 	rlsv3 "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
+	"google.golang.org/grpc/codes"
 
 	"github.com/tollgate-dev/tollgate/limits/redis/redistest"
 )
@@ -42,7 +43,7 @@ func TestInstancesShareLimits(t *testing.T) {
 	addr := redistest.Start(t).Addr
 	for _, mode := range []string{"leased", "strict"} {
 		t.Run(mode, func(t *testing.T) {
-			config := base + fmt.Sprintf("consumers: {source: file, file: consumers.yaml}\ncluster: {redis: {addresses: [%q], prefix: %s}, mode: %s}\n", addr, mode, mode)
+			config := base + fmt.Sprintf("consumers: {source: file, file: consumers.yaml}\ncluster: {redis: {addresses: [%q], prefix: %s, timeout: 3s}, mode: %s}\n", addr, mode, mode)
 			var all []*running
 			for range 2 {
 				all = append(all, startShared(t, config))
@@ -109,6 +110,54 @@ func TestWithoutRedisItIsReady(t *testing.T) {
 			}
 			if n := strings.Count(r.log.String(), "the cluster's store is away"); n != 1 {
 				t.Errorf("%d lines say that the store is away, want 1", n)
+			}
+		})
+	}
+}
+
+// TestTheStoreHoldsUpNobody stalls Redis under a strict limit, of which one
+// request waits: others on the same connection of the fast listener, of consumers
+// without such a limit, are answered meanwhile.
+func TestTheStoreHoldsUpNobody(t *testing.T) {
+	for _, mode := range []string{"strict", "leased"} {
+		t.Run(mode, func(t *testing.T) {
+			s := redistest.Start(t)
+			config := strings.Replace(base, "grpc:", `fast: "127.0.0.1:0", grpc:`, 1) +
+				fmt.Sprintf("consumers: {source: file, file: consumers.yaml}\ncluster: {redis: {addresses: [%q]}, mode: %s}\n", s.Addr, mode)
+			r := startShared(t, config)
+			conn := connect(t, r.FastAddr()) // one connection for all
+			if got := ask(t, conn, "s3cret-token-of-billing"); got != codes.OK {
+				t.Fatalf("the first: %v", got)
+			}
+			s.Stall()
+			defer s.Resume()
+			held := make(chan time.Duration, 1)
+			began := time.Now()
+			go func() {
+				_ = ask(t, conn, "s3cret-token-of-billing") // its share, or a refusal, once Redis is given up
+				held <- time.Since(began)
+			}()
+			var slowest time.Duration
+			n := 0
+			for waiting := true; waiting; {
+				select {
+				case took := <-held:
+					t.Logf("held for %v, %d others meanwhile, the slowest %v", took, n, slowest)
+					if took < 50*time.Millisecond {
+						t.Errorf("the request was held for %v only: the test tests nothing", took)
+					}
+					waiting = false
+				default:
+					asked := time.Now()
+					if got := ask(t, conn, "nobody's"); got != codes.Unauthenticated && got != codes.PermissionDenied {
+						t.Fatalf("an unknown token: %v", got)
+					}
+					slowest = max(slowest, time.Since(asked))
+					n++
+				}
+			}
+			if n < 5 || slowest > 50*time.Millisecond {
+				t.Errorf("%d requests were answered meanwhile, the slowest after %v", n, slowest)
 			}
 		})
 	}

@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"strconv"
 	"testing"
@@ -59,7 +60,7 @@ func TestStrictDecidesAsTheModel(t *testing.T) {
 					}
 					clock.advance(got.Wait - 1)
 					early := []limits.Claim{{Limiter: own[0], N: n}}
-					if all[0].PeekAll(context.Background(), clock.now(), early) < 0 {
+					if at, _ := all[0].PeekAll(context.Background(), clock.now(), early); at < 0 {
 						t.Fatalf("step %d: %d are admitted before the wait of %v is over", step, n, got.Wait)
 					}
 					clock.advance(1)
@@ -90,7 +91,7 @@ func TestStrictTakesAllOrNothing(t *testing.T) {
 		}
 	}
 	look := []limits.Claim{{Limiter: wide, N: 0}, {Limiter: watches, N: 0}}
-	c.PeekAll(context.Background(), clock.now(), look)
+	_, _ = c.PeekAll(context.Background(), clock.now(), look)
 	if got := look[0].Decision.Remaining; got != 8 {
 		t.Errorf("%d of 10 remain after two that were admitted, want 8", got)
 	}
@@ -137,6 +138,76 @@ func TestKeysLiveNoLongerThanTheLimitNeeds(t *testing.T) {
 		ttl, err := strconv.ParseInt(s.CLI("pttl", limitOf(l).key), 10, 64)
 		if err != nil || ttl < 1 || ttl > most.ms {
 			t.Errorf("%s lives %d ms, want at most %d: %v", name, ttl, most.ms, err)
+		}
+	}
+}
+
+// TestGroupsRefuseTogether: a quota that is used up does no harm while another one
+// is not, in one call, and takes nothing then.
+func TestGroupsRefuseTogether(t *testing.T) {
+	s := redistest.Start(t)
+	for _, mode := range []Mode{Leased, Strict} {
+		clock := newFake()
+		c := join(t, Options{Addresses: []string{s.Addr}, Mode: mode, fake: clock.now, Prefix: "groups/" + string(mode)})
+		quota := func(name string, n int64) *limits.Limiter {
+			return c.limiter(compile(t, limits.Limit{Kind: limits.Quota, N: n, Calendar: limits.Day}), "g", name)
+		}
+		plain, beside, one, three := quota("plain", 10), quota("beside", 10), quota("one", 1), quota("three", 3)
+		for i, want := range []int{-1, -1, -1, 3, 3} {
+			claims := []limits.Claim{
+				{Limiter: plain, N: 1},
+				{Limiter: one, N: 1, Group: 1}, {Limiter: beside, N: 1, Group: 1},
+				{Limiter: three, N: 1, Group: 2},
+			}
+			before := c.stats.calls.Load()
+			got, err := c.TakeAll(t.Context(), nil, clock.now(), claims)
+			if err != nil || (got < 0) != (want < 0) || got >= 0 && got != 1 && got != 3 {
+				t.Errorf("%s: request %d: %d, %v, want %d: %+v", mode, i, got, err, want, claims)
+			}
+			if n := c.stats.calls.Load() - before; mode == Strict && n > 1 && i > 0 {
+				t.Errorf("request %d took %d calls", i, n)
+			}
+		}
+		for l, want := range map[*limits.Limiter]int64{plain: 7, beside: 9} {
+			look := []limits.Claim{{Limiter: l}}
+			if _, err := c.PeekAll(t.Context(), clock.now(), look); err != nil || look[0].Decision.Remaining != want {
+				t.Errorf("%s: %+v remain, %v, want %d: a group that did not count used something up", mode, look[0].Decision, err, want)
+			}
+		}
+	}
+}
+
+// TestNobodyWaitsWhoMustNot: a goroutine that must not block is told so, and
+// nothing is taken, where Redis has to be asked.
+func TestNobodyWaitsWhoMustNot(t *testing.T) {
+	s := redistest.Start(t)
+	for _, mode := range []Mode{Leased, Strict} {
+		c := join(t, Options{Addresses: []string{s.Addr}, Mode: mode, Prefix: "inline/" + string(mode)})
+		l := c.limiter(compile(t, limits.Limit{Kind: limits.Quota, N: 2, Calendar: limits.Day}), "g", "k")
+		inline := limits.WithoutWaiting(t.Context())
+		s.Stall() // whoever asked would wait
+		began := time.Now()
+		for range 100 {
+			claims := []limits.Claim{{Limiter: l, N: 1}}
+			if i, err := c.TakeAll(inline, nil, c.now(), claims); !errors.Is(err, limits.ErrWouldWait) || i >= 0 {
+				t.Fatalf("%s: %d, %v", mode, i, err)
+			}
+			if i, err := c.PeekAll(inline, c.now(), claims); !errors.Is(err, limits.ErrWouldWait) || i >= 0 {
+				t.Fatalf("%s: a look: %d, %v", mode, i, err)
+			}
+		}
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("%s: a hundred times two answers took %v", mode, took)
+		}
+		s.Resume()
+		admitted := 0
+		for range 5 {
+			if c.take(l, 1).Allowed {
+				admitted++
+			}
+		}
+		if admitted != 2 || l.Usage() != (limits.Usage{Admitted: 2, Refused: 3}) {
+			t.Errorf("%s: %d admitted, %+v", mode, admitted, l.Usage())
 		}
 	}
 }

@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -13,41 +14,92 @@ import (
 const rounds = 4
 
 // TakeAll is [limits.TakeAll] for limits that are shared. Where Redis must be
-// asked it waits for the answer, within the timeout of a call; it fails no
-// request because Redis does. Where q is not nil, it holds requests as
-// [limits.Queue.TakeAll] does.
+// asked it waits for the answer, within the timeout of a call, or fails with
+// [limits.ErrWouldWait] where it must not wait; it fails no request because Redis
+// does. Where q is not nil, it holds requests as [limits.Queue.TakeAll] does.
 func (c *Cluster) TakeAll(ctx context.Context, q *limits.Queue, now limits.Time, claims []limits.Claim) (int, error) {
-	refused, waits := -1, q != nil && anyoneWaits(claims)
-	switch {
-	case waits:
-	case c.o.Mode == Strict:
-		refused = c.takeStrict(ctx, now, claims, false)
-	default:
-		refused = c.takeLeased(ctx, now, claims)
+	waits := q != nil && anyoneWaits(claims)
+	if grouped(claims) && (waits || c.o.Mode != Strict) {
+		if _, err := c.PeekAll(ctx, now, claims); err != nil {
+			return -1, err
+		}
+		limits.Relieve(claims)
 	}
-	if refused < 0 && !waits {
-		return -1, nil
+	if !waits {
+		if refused, err := c.takeNow(ctx, now, claims); refused < 0 || q == nil {
+			if refused >= 0 {
+				claims[refused].Limiter.Tally(false)
+			}
+			return refused, err
+		}
 	}
-	if q != nil {
-		return q.TakeAll(ctx, claims)
-	}
-	claims[refused].Limiter.Tally(false)
-	return refused, nil
+	return q.TakeAll(ctx, claims)
 }
 
 // PeekAll is [limits.PeekAll] likewise.
-func (c *Cluster) PeekAll(ctx context.Context, now limits.Time, claims []limits.Claim) int {
+func (c *Cluster) PeekAll(ctx context.Context, now limits.Time, claims []limits.Claim) (int, error) {
 	if c.o.Mode == Strict {
-		return c.takeStrict(ctx, now, claims, true)
+		if !limits.MayWait(ctx) && c.asksAbout(now, claims) {
+			return -1, limits.ErrWouldWait
+		}
+		return c.takeStrict(ctx, now, claims, true), nil
 	}
 	refused := limits.PeekAll(now, claims)
 	for range rounds {
+		if pending(claims) && !limits.MayWait(ctx) {
+			return -1, limits.ErrWouldWait
+		}
 		if !c.fetch(ctx, claims) {
 			break
 		}
 		refused = limits.PeekAll(now, claims)
 	}
-	return refused
+	return refused, nil
+}
+
+// takeNow takes what need not be held for its turn.
+func (c *Cluster) takeNow(ctx context.Context, now limits.Time, claims []limits.Claim) (int, error) {
+	if c.o.Mode != Strict {
+		return c.takeLeased(ctx, now, claims)
+	}
+	if !limits.MayWait(ctx) && c.asksAbout(now, claims) {
+		return -1, limits.ErrWouldWait
+	}
+	return c.takeStrict(ctx, now, claims, false), nil
+}
+
+func grouped(claims []limits.Claim) bool {
+	for i := range claims {
+		if claims[i].Group > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+func pending(claims []limits.Claim) bool {
+	for i := range claims {
+		if claims[i].Decision.Pending {
+			return true
+		}
+	}
+	return false
+}
+
+// asksAbout reports whether Redis decides about one of the claims.
+func (c *Cluster) asksAbout(now limits.Time, claims []limits.Claim) bool {
+	for i := range claims {
+		if c.decides(now, claims[i].Limiter) {
+			return true
+		}
+	}
+	return false
+}
+
+// decides reports whether Redis decides about l, in strict mode.
+func (c *Cluster) decides(now limits.Time, limiter *limits.Limiter) bool {
+	l := limitOf(limiter)
+	return l != nil && !l.away(now) && limiter.Spec().Capacity() > 0 && !l.lease.Closed()
 }
 
 func anyoneWaits(claims []limits.Claim) bool {
@@ -59,11 +111,14 @@ func anyoneWaits(claims []limits.Claim) bool {
 	return false
 }
 
-func (c *Cluster) takeLeased(ctx context.Context, now limits.Time, claims []limits.Claim) int {
+func (c *Cluster) takeLeased(ctx context.Context, now limits.Time, claims []limits.Claim) (int, error) {
 	refused := limits.Try(now, claims)
 	for range rounds {
+		if refused >= 0 && !limits.MayWait(ctx) && pending(claims) {
+			return -1, limits.ErrWouldWait
+		}
 		if refused < 0 || !c.fetch(ctx, claims) {
-			return refused
+			return refused, nil
 		}
 		if c.o.fake == nil {
 			now = max(now, c.now())
@@ -71,9 +126,9 @@ func (c *Cluster) takeLeased(ctx context.Context, now limits.Time, claims []limi
 		refused = limits.Try(now, claims)
 	}
 	if refused >= 0 && claims[refused].Decision.Pending && shadow(&claims[refused]) {
-		return limits.TakeAll(now, claims) // a shadow keeps nobody waiting for ever
+		return limits.TakeAll(now, claims), nil // a shadow keeps nobody waiting for ever
 	}
-	return refused
+	return refused, nil
 }
 
 func shadow(c *limits.Claim) bool { return c.Shadow || c.Limiter.Spec().Limit().Shadow }
@@ -81,13 +136,7 @@ func shadow(c *limits.Claim) bool { return c.Shadow || c.Limiter.Spec().Limit().
 // fetch has Redis asked about every claim that is pending, and waits until it
 // has answered. It reports whether there was such a claim.
 func (c *Cluster) fetch(ctx context.Context, claims []limits.Claim) bool {
-	any := false
-	for i := range claims {
-		if claims[i].Decision.Pending {
-			any = true
-		}
-	}
-	if !any || ctx.Err() != nil {
+	if !pending(claims) || ctx.Err() != nil {
 		return false
 	}
 	c.stats.waits.Add(1)
@@ -211,14 +260,13 @@ func (c *Cluster) divide(now limits.Time, claims []limits.Claim) (parts []part, 
 	sharded := c.sharded.Load()
 next:
 	for i := range claims {
-		l := limitOf(claims[i].Limiter)
-		if l == nil || l.away(now) || claims[i].Limiter.Spec().Capacity() == 0 || l.lease.Closed() {
+		if !c.decides(now, claims[i].Limiter) {
 			here = append(here, claims[i])
 			continue
 		}
 		slot := uint16(0)
 		if sharded {
-			slot = slotOf(l.key)
+			slot = slotOf(limitOf(claims[i].Limiter).key)
 		}
 		for j := range parts {
 			if parts[j].slot == slot {
@@ -269,18 +317,24 @@ func (c *Cluster) ask(ctx context.Context, now limits.Time, claims []limits.Clai
 		}
 		if admitted {
 			taken = append(taken, parts[i])
-			continue
-		}
-		for _, j := range parts[i].claims {
-			if d := claims[j].Decision; !d.Allowed && !shadow(&claims[j]) && (refused < 0 || d.Wait > claims[refused].Decision.Wait) {
-				refused = j
-			}
 		}
 	}
+	limits.Relieve(claims)
+	for i := range claims {
+		if d := claims[i].Decision; ok && asked(parts, i) && !d.Allowed && !shadow(&claims[i]) && (refused < 0 || d.Wait > claims[refused].Decision.Wait) {
+			refused = i
+		}
+	}
+	// Where a slot refused what another one's group stands in for, ask again without it.
+	ok = ok && (refused >= 0 || look || len(taken) == len(parts))
 	if (!ok || refused >= 0) && !look && len(taken) > 0 {
 		c.giveBack(ctx, now, claims, taken)
 	}
 	return refused, ok
+}
+
+func asked(parts []part, claim int) bool {
+	return slices.ContainsFunc(parts, func(p part) bool { return slices.Contains(p.claims, claim) })
 }
 
 // giveBack undoes what Redis took, where other claims refused.
@@ -318,7 +372,7 @@ func (c *Cluster) takeCall(now limits.Time, claims []limits.Claim, p part, look 
 			watches = "1"
 		}
 		k.keys = append(k.keys, l.key)
-		k.args = append(k.args, text, boundsText(s, redisNow), known, strconv.FormatInt(n, 10), watches)
+		k.args = append(k.args, text, boundsText(s, redisNow), known, strconv.FormatInt(n, 10), watches, strconv.Itoa(max(claims[i].Group, 0)))
 	}
 	return k
 }

@@ -213,7 +213,7 @@ func TestRedisCluster(t *testing.T) {
 		}
 	}
 	left := []limits.Claim{{Limiter: claims[0].Limiter}, {Limiter: claims[2].Limiter}}
-	c.PeekAll(t.Context(), c.now(), left)
+	_, _ = c.PeekAll(t.Context(), c.now(), left)
 	if admitted != 3 || left[0].Decision.Remaining != 7 || left[1].Decision.Remaining != 7 {
 		t.Errorf("%d admitted, %+v left: want three, and what was refused given back", admitted, left)
 	}

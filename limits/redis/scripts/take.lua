@@ -1,12 +1,44 @@
 -- take: all limits of a request, or none. ARGV: the clock, 'look' to take nothing whatever comes out,
--- then for each key its spec, bounds, what is known, n (0 looks, below 0 gives back) and 1 for a shadow.
+-- then for each key its spec, bounds, what is known, n (0 looks, below 0 gives back), 1 for a shadow, and the
+-- group, 0 for none: groups refuse only together, and one that would refuse alone takes nothing.
 -- The answer is 1 or 0, the time, and for each key: allowed, remaining, wait, full, what to remember.
-return guard(function()
-  set_clock(ARGV[1])
-  local opened, answer, admitted = {}, {}, true
+local FIELDS = 6
+
+-- decide answers about one key, and takes from its state.
+local function decide(st, k, n)
+  local before = k.level(st) - st.held
+  local ask = math.max(n, 1)
+  if ask > k.n then return false, before, -1 end
+  if n < 0 then
+    k.back(st, -n)
+    return true, k.level(st) - st.held, 0
+  end
+  local grace = k.grace and k.grace(st) or 0
+  if grace > 0 and (k.free == 0 or st.c + ask <= k.free) then
+    local left = k.free == 0 and MAX or k.free - st.c
+    if n > 0 then
+      k.begin(st)
+      st.c = st.c + n
+      st.a = math.max(st.a, math.min(0, math.max(st.a, -k.n * SECOND / k.per_second) + n * SECOND / k.per_second))
+      if k.free > 0 then left = left - n end
+    end
+    return true, left, 0
+  end
+  if before >= ask then
+    if n > 0 then k.take(st, n, 0) end
+    return true, before - math.max(n, 0), 0
+  end
+  local wait = k.wait(st, ask + st.held)
+  if wait == 0 then wait = k.wait(st, k.n) end
+  return false, before, math.max(wait, 1)
+end
+
+-- try decides about all keys, those of dropped groups only looked at. It returns the groups that refuse, too.
+local function try(dropped)
+  local opened, answer, admitted, groups, refusing = {}, {}, true, {}, {}
   for i, key in ipairs(KEYS) do
-    local at = 2 + (i - 1) * 5
-    local spec, n = ARGV[at + 1], tonumber(ARGV[at + 4])
+    local at = 2 + (i - 1) * FIELDS
+    local spec, n, group = ARGV[at + 1], tonumber(ARGV[at + 4]), ARGV[at + 6]
     local o = opened[key]
     if not o then
       local st, k = open(key, spec, ARGV[at + 2], ARGV[at + 3])
@@ -14,42 +46,36 @@ return guard(function()
       opened[key] = o
       opened[#opened + 1] = o
     end
-    local st, k = o.st, o.k
-    local before = k.level(st) - st.held
-    local ask, allowed, left, wait = math.max(n, 1), true, before, 0
-    local grace = k.grace and k.grace(st) or 0
-    if ask > k.n then
-      allowed, wait = false, -1
-    elseif n < 0 then
-      k.back(st, -n)
-      left = k.level(st) - st.held
-    elseif grace > 0 and (k.free == 0 or st.c + ask <= k.free) then
-      left = k.free == 0 and MAX or k.free - st.c
-      if n > 0 then
-        k.begin(st)
-        st.c = st.c + n
-        st.a = math.max(st.a, math.min(0, math.max(st.a, -k.n * SECOND / k.per_second) + n * SECOND / k.per_second))
-        if k.free > 0 then left = left - n end
-      end
-    elseif before >= ask then
-      if n > 0 then
-        k.take(st, n, 0)
-        left = before - n
-      end
-    else
-      allowed, wait = false, k.wait(st, ask + st.held)
-      if wait == 0 then wait = k.wait(st, k.n) end
-      wait = math.max(wait, 1)
+    if dropped[group] then n = 0 end
+    local allowed, left, wait = decide(o.st, o.k, n)
+    if group ~= '0' then groups[group] = true end
+    if not allowed and ARGV[at + 5] ~= '1' and not dropped[group] then
+      admitted = false
+      refusing[group] = true
     end
-    if not allowed and ARGV[at + 5] ~= '1' then admitted = false end
-    answer[#answer + 1] = {allowed and 1 or 0, whole(math.max(0, left)), whole(wait), whole(k.full(st)), o}
+    answer[#answer + 1] = {allowed and 1 or 0, whole(math.max(0, left)), whole(wait), whole(o.k.full(o.st)), o}
   end
-  if admitted and ARGV[2] ~= 'look' then
-    for _, o in ipairs(opened) do save(o.key, o.st, o.k) end
+  local stands = next(groups) == nil
+  for g in pairs(groups) do stands = stands or not refusing[g] and not dropped[g] end
+  return {opened = opened, answer = answer, admitted = admitted, refusing = refusing, relief = stands}
+end
+
+return guard(function()
+  set_clock(ARGV[1])
+  local dropped = {}
+  local r = try(dropped)
+  while not r.admitted and r.relief and not r.refusing['0'] do
+    for g in pairs(r.refusing) do dropped[g] = true end
+    local again = try(dropped)
+    if not again.relief then break end -- all refuse: so does the request
+    r = again
   end
-  local out = {admitted and 1 or 0, written(0)}
-  for _, e in ipairs(answer) do
-    local remembered = admitted and note(e[5].st, e[5].k) or ''
+  if r.admitted and ARGV[2] ~= 'look' then
+    for _, o in ipairs(r.opened) do save(o.key, o.st, o.k) end
+  end
+  local out = {r.admitted and 1 or 0, written(0)}
+  for _, e in ipairs(r.answer) do
+    local remembered = r.admitted and note(e[5].st, e[5].k) or ''
     for _, v in ipairs({e[1], e[2], e[3], e[4], remembered}) do out[#out + 1] = v end
   end
   return out
