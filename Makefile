@@ -6,7 +6,7 @@ GOVULNCHECK_VERSION := v1.9.0
 H2SPEC_VERSION := v2.2.1+incompatible
 
 # Debian packages of the services that tests start on free ports.
-SERVICES := redis-server redis-sentinel postgresql mariadb-server prometheus chromium
+SERVICES := redis-server redis-sentinel postgresql mariadb-server prometheus chromium buildah runc
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 REVISION := $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
@@ -39,7 +39,7 @@ build: ## Build bin/tollgate
 rootfs: ## Build what the image holds into DESTDIR (GOOS and GOARCH count)
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(DESTDIR)/bin/tollgate ./cmd/tollgate
 	ln -sf tollgate $(DESTDIR)/bin/ratelimit
-	install -d $(DESTDIR)/etc/tollgate $(DESTDIR)/var/lib/tollgate
+	install -d $(DESTDIR)/etc/tollgate
 	install -D -m 644 /etc/ssl/certs/ca-certificates.crt $(DESTDIR)/etc/ssl/certs/ca-certificates.crt
 	install -D -m 644 LICENSE $(DESTDIR)/usr/share/doc/tollgate/LICENSE
 	env -u GOOS -u GOARCH go run ./internal/release -version $(VERSION) -bill $(DESTDIR)/bin/tollgate >$(DESTDIR)/usr/share/doc/tollgate/sbom.cdx.json
@@ -58,7 +58,7 @@ run: build envoy ## Build, fetch Envoy and run the demo on loopback
 	bin/tollgate demo
 
 .PHONY: services
-services: ## Install what tests run beside Tollgate (Debian packages): Redis, PostgreSQL, MariaDB, Prometheus, Chromium
+services: ## Install what tests run beside Tollgate (Debian packages): Redis, PostgreSQL, MariaDB, Prometheus, Chromium, buildah
 	@missing=$$(for p in $(SERVICES); do dpkg -s $$p >/dev/null 2>&1 || echo $$p; done); test -z "$$missing" || { \
 		sudo=$$(test $$(id -u) = 0 || echo sudo); \
 		$$sudo apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends $$missing >/dev/null \

@@ -77,6 +77,17 @@ func TestImage(t *testing.T) {
 	}
 }
 
+// machine returns which kind of machine a program is for.
+func machine(t *testing.T, path string) string {
+	t.Helper()
+	f, err := elf.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	return f.Machine.String()
+}
+
 func libraries(t *testing.T, dir string) []string {
 	t.Helper()
 	f, err := elf.Open(filepath.Join(dir, "bin/tollgate"))
@@ -96,8 +107,9 @@ func libraries(t *testing.T, dir string) []string {
 	return needed
 }
 
-// TestDockerfile holds what no build here can show: nothing runs as root, the
-// platform's arguments reach the compiler, and the context has what is copied.
+// TestDockerfile holds what a machine without a builder of images can see of it:
+// nothing runs as root, the platform's arguments reach the compiler, and the
+// context has what is copied.
 func TestDockerfile(t *testing.T) {
 	text := read(t, "Dockerfile")
 	for _, want := range []string{

@@ -45,8 +45,11 @@ type Kubernetes struct {
 	Via       Via    // of Istio; empty means ViaProvider
 }
 
-// clusterTollgate is the service that the Helm chart makes.
-const clusterTollgate = "tollgate.tollgate.svc.cluster.local:8081"
+// What the Helm chart makes: a service, and one that names every pod.
+const (
+	clusterTollgate  = "tollgate.tollgate.svc.cluster.local:8081"
+	headlessTollgate = "tollgate-headless.tollgate.svc.cluster.local:8081"
+)
 
 // InCluster reports whether the format is for Kubernetes.
 func (o Options) InCluster() bool { return o.Format == Istio || o.Format == EnvoyGateway }
@@ -73,7 +76,7 @@ func (o Options) checkKubernetes() error {
 	var errs []error
 	k := o.Kubernetes
 	if o.Mode == ToEgress {
-		errs = append(errs, fmt.Errorf("mode %s: is not printed as %s: use %s or %s", o.Mode, o.Format, Bootstrap, Filters))
+		errs = append(errs, fmt.Errorf("mode %s: is not printed as %s: run an Envoy of its own in the cluster, on what --format %s --listen 0.0.0.0:10000 --tollgate %s prints, and send calls to its service", o.Mode, o.Format, Bootstrap, headlessTollgate))
 	}
 	if !slices.Contains(Targets(), k.Target) || o.Format == EnvoyGateway && k.Target != Gateway {
 		errs = append(errs, fmt.Errorf("target %q: want one of %s, and of Envoy Gateway %s", k.Target, list(Targets()), Gateway))
