@@ -3,10 +3,10 @@ package console_test
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"flag"
 	"fmt"
+	"io"
 	"math"
 	"net/http"
 	"os"
@@ -19,14 +19,16 @@ import (
 
 	"github.com/chromedp/cdproto/accessibility"
 	"github.com/chromedp/cdproto/emulation"
-	"github.com/chromedp/cdproto/fetch"
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/tollgate-dev/tollgate/internal/admin"
 	"github.com/tollgate-dev/tollgate/internal/server"
@@ -193,6 +195,31 @@ func (b *browser) names(t *testing.T) {
 	}))
 }
 
+// contrast fails where text does not stand out from what it stands on as WCAG 2.2
+// asks at level AA: 4.5 to 1.
+func (b *browser) contrast(t *testing.T) {
+	t.Helper()
+	faint := b.eval(t, `(() => {
+		const rgb = (c) => c.match(/[\d.]+/g).map(Number);
+		const light = ([r, g, b]) => [r, g, b].map((v) => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4).reduce((s, v, i) => s + v * [0.2126, 0.7152, 0.0722][i], 0);
+		const behind = (e) => { for (; e; e = e.parentElement) { const c = rgb(getComputedStyle(e).backgroundColor); if (c.length < 4 || c[3] > 0) return c; } return [255, 255, 255]; };
+		const all = [...document.querySelectorAll("body *")].filter((e) => e.checkVisibility() && !e.disabled && ([...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim()) || e.value));
+		if (all.length < 20) return "only " + all.length + " texts";
+		return all.map((e) => { const [a, b] = [light(rgb(getComputedStyle(e).color)), light(behind(e))].sort((x, y) => y - x); return [(a + 0.05) / (b + 0.05), e.tagName + " " + (e.textContent || e.value).trim()]; })
+			.filter(([c]) => c < 4.5).map(([c, text]) => c.toFixed(2) + " " + text).join("; ");
+	})()`)
+	if faint != "" {
+		t.Errorf("hard to read: %s", faint)
+	}
+}
+
+// forget is for what the browser is right to complain of.
+func (b *browser) forget() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.problems = nil
+}
+
 // signIn does so by keyboard: the field has the focus.
 func (b *browser) signIn(t *testing.T) {
 	t.Helper()
@@ -205,10 +232,7 @@ func (b *browser) signIn(t *testing.T) {
 // up and down, until the test's end.
 func traffic(t *testing.T, s *server.Server, token string, swing float64) {
 	t.Helper()
-	conn, err := grpc.NewClient("passthrough:///"+s.GRPCAddr(), grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
+	conn := dial(t, s)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -226,14 +250,54 @@ func traffic(t *testing.T, s *server.Server, token string, swing float64) {
 			}
 		}
 	}()
-	t.Cleanup(func() { cancel(); <-done; _ = conn.Close() })
+	t.Cleanup(func() { cancel(); <-done })
+}
+
+func dial(t *testing.T, s *server.Server) *grpc.ClientConn {
+	t.Helper()
+	conn, err := grpc.NewClient("passthrough:///"+s.GRPCAddr(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
 }
 
 func check(ctx context.Context, conn *grpc.ClientConn, token string) (int32, error) {
+	return ask(ctx, conn, "api", map[string]string{"x-api-key": token})
+}
+
+// checkHost is check on the way out.
+func checkHost(ctx context.Context, conn *grpc.ClientConn, host string) (int32, error) {
+	return ask(ctx, conn, host, nil)
+}
+
+func ask(ctx context.Context, conn *grpc.ClientConn, host string, headers map[string]string) (int32, error) {
 	r, err := authv3.NewAuthorizationClient(conn).Check(ctx, &authv3.CheckRequest{Attributes: &authv3.AttributeContext{
-		Request: &authv3.AttributeContext_Request{Http: &authv3.AttributeContext_HttpRequest{Method: "GET", Path: "/", Host: "api", Headers: map[string]string{"x-api-key": token}}},
+		Request: &authv3.AttributeContext_Request{Http: &authv3.AttributeContext_HttpRequest{Method: "GET", Path: "/", Host: host, Headers: headers}},
 	}})
 	return r.GetStatus().GetCode(), err
+}
+
+// throttled tells that an upstream answered 429, as Envoy does.
+func throttled(t *testing.T, conn *grpc.ClientConn, upstream string) {
+	t.Helper()
+	stream, err := extprocv3.NewExternalProcessorClient(conn).Process(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.Send(&extprocv3.ProcessingRequest{
+		Request: &extprocv3.ProcessingRequest_ResponseHeaders{ResponseHeaders: &extprocv3.HttpHeaders{EndOfStream: true, Headers: &corev3.HeaderMap{
+			Headers: []*corev3.HeaderValue{{Key: ":status", RawValue: []byte("429")}}}}},
+		MetadataContext: &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{
+			"envoy.filters.http.ext_authz": {Fields: map[string]*structpb.Value{"upstream": structpb.NewStringValue(upstream)}}}},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stream.Recv(); err != nil && err != io.EOF {
+		t.Fatal(err)
+	}
+	_ = stream.CloseSend()
 }
 
 func TestBrowser(t *testing.T) {
@@ -254,7 +318,7 @@ func TestBrowser(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if i == 5 || *screenshots {
+		if i == 0 || i == 5 || *screenshots {
 			traffic(t, s, issued.Token, float64(i%5)/4)
 		}
 	}
@@ -268,7 +332,9 @@ func TestBrowser(t *testing.T) {
 		t.Errorf("a script can read %q", got)
 	}
 	b.await(t, `[...document.querySelectorAll("td a")].some((a) => a.textContent === "team-05")`)
+	b.await(t, `[...document.querySelectorAll("[aria-label='Refused now'] tbody tr")].some((r) => r.cells[0].textContent === "team-00" && r.cells[2].textContent === "Limit rate-1-s: 1/s" && r.cells[3].textContent === "Tollgate" && Number(r.cells[5].textContent) > 0 && Number(r.cells[6].textContent) >= 0 && r.cells[6].textContent !== "")`)
 	b.names(t)
+	b.contrast(t)
 	b.picture(t, "overview")
 
 	t.Run("list", func(t *testing.T) {
@@ -307,11 +373,7 @@ func TestBrowser(t *testing.T) {
 	})
 
 	t.Run("tokens", func(t *testing.T) {
-		conn, err := grpc.NewClient("passthrough:///"+s.GRPCAddr(), grpc.WithTransportCredentials(insecure.NewCredentials()))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
+		conn := dial(t, s)
 		b.tabTo(t, "Token id")
 		b.keys(t, "laptop", kb.Enter)
 		b.await(t, `document.querySelector("dialog[open] output")?.textContent.startsWith("tg_")`)
@@ -346,12 +408,13 @@ func TestBrowser(t *testing.T) {
 	t.Run("settings", func(t *testing.T) {
 		b.do(t, chromedp.Navigate(b.url+"/#/"))
 		b.await(t, `document.querySelector("select")?.value === "enforce" && document.querySelector("form input")?.value === "20/s"`)
+		b.do(t, chromedp.Evaluate(`document.querySelectorAll("select")[1].value = "debug"`, nil))
 		b.do(t, chromedp.SetValue(`select`, "shadow"), chromedp.Click(`form button.first`))
 		b.await(t, `document.querySelector("dialog[open] .danger")`)
 		b.do(t, chromedp.Click(`dialog button.danger`))
 		b.await(t, `document.getElementById("status").textContent.includes("in force")`)
-		if now, err := client.Settings(t.Context()); err != nil || *now.Mode != "shadow" {
-			t.Errorf("mode %v (%v)", now.Mode, err)
+		if now, err := client.Settings(t.Context()); err != nil || *now.Mode != "shadow" || *now.LogLevel != "debug" {
+			t.Errorf("settings %v %v (%v)", now.Mode, now.LogLevel, err)
 		}
 	})
 
@@ -377,36 +440,105 @@ func TestBrowser(t *testing.T) {
 	})
 }
 
-// TestBrowserUpstreams shows what an upstream's pause looks like, in the dark
-// and in Chinese.
+// TestBrowserUpstreams has a real upstream ask for a pause, in light, in the
+// dark and in Chinese: the countdown, who is refused because of it, and the
+// button that ends it.
 func TestBrowserUpstreams(t *testing.T) {
 	chromium(t)
-	b := open(t, startServer(t, "", map[string]string{}))
-	until := time.Now().Add(90 * time.Second).UTC().Format(time.RFC3339)
-	body := base64.StdEncoding.EncodeToString([]byte(`{"upstreams":[{"id":"keeper","state":"frozen","until":"` + until + `","violations":3},{"id":"billing","state":"open","until":null,"violations":0}]}`))
-	chromedp.ListenTarget(b.ctx, func(event any) {
-		if e, ok := event.(*fetch.EventRequestPaused); ok {
-			go func() {
-				_ = chromedp.Run(b.ctx, fetch.FulfillRequest(e.RequestID, 200).WithBody(body).
-					WithResponseHeaders([]*fetch.HeaderEntry{{Name: "content-type", Value: "application/json"}}))
-			}()
-		}
-	})
-	b.do(t, fetch.Enable().WithPatterns([]*fetch.RequestPattern{{URLPattern: "*/v1/upstreams"}}))
+	s := startServer(t, `upstreams:
+  - {id: keeper, match: {host: keeper.example}, limits: [{window: 100/1s}], pressure: {signals: [{status: 429}], initial: 5m, max: 10m}}
+  - {id: calm, match: {host: calm.example}, limits: [{window: 100/1s}]}
+`, map[string]string{})
+	conn := dial(t, s)
+	if code, err := checkHost(t.Context(), conn, "keeper.example"); err != nil || code != 0 {
+		t.Fatalf("before the pause: %d, %v", code, err)
+	}
+	throttled(t, conn, "keeper")
+	b := open(t, s)
 	b.signIn(t)
-	seconds := `parseInt([...document.querySelectorAll("tr")].find((r) => r.textContent.includes("keeper"))?.cells[2].textContent)`
-	b.await(t, seconds+` > 60`)
-	b.await(t, seconds+` < 89`)
+	row := `[...document.querySelectorAll("[aria-label='Upstreams under pressure'] tbody tr")].find((r) => r.textContent.includes("keeper"))`
+	b.await(t, `parseInt(`+row+`?.cells[2].textContent) > 240`)
+	first := b.eval(t, `parseInt(`+row+`.cells[2].textContent)`)
+	b.await(t, `parseInt(`+row+`.cells[2].textContent) < `+first)
+	if got := b.eval(t, row+`.cells[1].textContent + " " + `+row+`.cells[3].textContent`); got != "frozen: paused 1" {
+		t.Errorf("the state is told as %q", got)
+	}
+	for range 3 {
+		if code, err := checkHost(t.Context(), conn, "keeper.example"); err != nil || code == 0 {
+			t.Errorf("in the pause: %d, %v", code, err)
+		}
+	}
+	now := `[...document.querySelectorAll("[aria-label='Refused now'] tbody tr")].map((r) => [...r.cells].slice(0, 6).filter((_, i) => i !== 4).map((c) => c.textContent).join("|")).join()`
+	b.await(t, now+` === "nobody known||The upstream keeper asked for a pause|upstream|3"`)
 	b.names(t)
+	b.contrast(t)
 	light := b.eval(t, `getComputedStyle(document.body).backgroundColor`)
 	b.do(t, emulation.SetEmulatedMedia().WithFeatures([]*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: "dark"}}))
 	if dark := b.eval(t, `getComputedStyle(document.body).backgroundColor`); dark == light {
 		t.Errorf("light and dark are both %s", dark)
 	}
+	b.contrast(t)
 	b.picture(t, "dark")
 	b.do(t, emulation.SetUserAgentOverride("test").WithAcceptLanguage("zh-CN,en"), chromedp.Reload())
 	b.await(t, `document.documentElement.lang === "zh-CN" && document.querySelector("h1")?.textContent === "概览"`)
-	b.await(t, `[...document.querySelectorAll("td")].some((c) => c.textContent === "冻结：已暂停")`)
+	b.await(t, `[...document.querySelectorAll("td")].some((c) => c.textContent === "冻结：已暂停") && document.body.textContent.includes("上游 keeper 要求暂停")`)
+	b.tabTo(t, "结束 keeper 的暂停")
+	b.keys(t, kb.Enter)
+	b.await(t, `document.getElementById("status").textContent === "keeper 的暂停已结束。" && [...document.querySelectorAll("[aria-label='承压的上游'] tbody tr")].every((r) => r.cells[2].textContent === "")`)
+	if code, err := checkHost(t.Context(), conn, "keeper.example"); err != nil || code != 0 {
+		t.Errorf("after the pause: %d, %v", code, err)
+	}
+}
+
+// TestBrowserTellsOfABadFile: why the files as they are now are not in force, as
+// soon as they are not and until they are.
+func TestBrowserTellsOfABadFile(t *testing.T) {
+	chromium(t)
+	files := map[string]string{}
+	s := startServer(t, "limits: {default: 20/s}\n", files)
+	b := open(t, s)
+	b.signIn(t)
+	b.await(t, `document.body.textContent.includes("In force since") && document.querySelector("pre[role=alert]").textContent === ""`)
+	path := b.eval(t, `[...document.querySelectorAll("code")].find((c) => c.textContent.endsWith("tollgate.yaml")).textContent`)
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(files["tollgate.yaml"] + "\"limits<b>\": {}\n")
+	b.await(t, `/not in force:\n.*tollgate\.yaml:4/.test(document.querySelector("pre[role=alert]").textContent)`)
+	if got := b.eval(t, `document.querySelectorAll("pre b").length`); got != "0" {
+		t.Error("what stands in a file is read as HTML")
+	}
+	write(files["tollgate.yaml"])
+	b.await(t, `document.querySelector("pre[role=alert]").textContent === ""`)
+}
+
+// TestBrowserLoadsNothingFromElsewhere lists what the page asked for, and has
+// the policy stop what somebody could bring in.
+func TestBrowserLoadsNothingFromElsewhere(t *testing.T) {
+	chromium(t)
+	b := open(t, startServer(t, "", map[string]string{}))
+	b.signIn(t)
+	if got := b.eval(t, `performance.getEntriesByType("resource").map((e) => e.name).filter((n) => !n.startsWith(location.origin + "/")).join()`); got != "" {
+		t.Errorf("loaded from elsewhere: %s", got)
+	}
+	if got := b.eval(t, `performance.getEntriesByType("resource").filter((e) => e.name.includes("/console/")).reduce((n, e) => n + e.decodedBodySize, 0) < 64e3`); got != "true" {
+		t.Error("the page is larger than 64 kB")
+	}
+	b.do(t, chromedp.Evaluate(`{
+		globalThis.violations = [];
+		addEventListener("securitypolicyviolation", (e) => violations.push(e.effectiveDirective));
+		const script = document.createElement("script"); script.textContent = "globalThis.ran = true"; document.body.append(script);
+		const image = document.createElement("img"); image.src = "http://127.0.0.1:1/x.png"; document.body.append(image);
+		document.body.setAttribute("onclick", "globalThis.ran = true"); document.body.click();
+	}`, nil))
+	b.await(t, `violations.includes("script-src-elem") && violations.includes("img-src") && violations.includes("script-src-attr")`)
+	if got := b.eval(t, `globalThis.ran`); got != "undefined" {
+		t.Error("a script of the page's own content ran")
+	}
+	b.forget()
 }
 
 // TestBrowserIsFastWithManyConsumers has 100,000 of them.

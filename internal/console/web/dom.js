@@ -93,4 +93,11 @@ export function every(milliseconds, f) {
 }
 
 export const number = (n) => n.toLocaleString(document.documentElement.lang, { maximumFractionDigits: n < 10 ? 1 : 0 });
+// lasted is how long it is since a time, in its largest unit.
+export function lasted(since) {
+  const seconds = Math.max(0, (Date.now() - new Date(since)) / 1000);
+  const [unit, length] = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]].find(([, l]) => seconds >= l) ?? ["second", 1];
+  return new Intl.NumberFormat(document.documentElement.lang, { style: "unit", unit, unitDisplay: "short" }).format(Math.floor(seconds / length));
+}
+
 export const time = (s) => (s ? new Date(s).toLocaleString(document.documentElement.lang) : t("never"));
