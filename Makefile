@@ -23,6 +23,9 @@ GOVULNCHECK := $(TOOLS)/govulncheck-$(GOVULNCHECK_VERSION)
 H2SPEC      := $(TOOLS)/bin/h2spec-$(H2SPEC_VERSION)
 
 SCHEMATHESIS_PINS := $(CURDIR)/internal/server/testdata/schemathesis.txt
+AXE_PINS := $(CURDIR)/internal/console/testdata/axe.txt
+AXE := $(TOOLS)/axe-$(shell sed -n 's/^axe-playwright-python==\([^ ]*\).*/\1/p' $(AXE_PINS))
+
 SCHEMATHESIS := $(TOOLS)/schemathesis-$(shell sed -n 's/^schemathesis==//p' $(SCHEMATHESIS_PINS))
 
 .DEFAULT_GOAL := help
@@ -67,7 +70,7 @@ services: ## Install what tests run beside Tollgate (Debian packages): Redis, Po
 # First under the race detector, then without it: what guards allocations and
 # what takes long. Last and alone, what measures rates through a real Envoy.
 .PHONY: test
-test: lint envoy services schemathesis ## All checks and tests: what CI runs
+test: lint envoy services schemathesis axe ## All checks and tests: what CI runs
 	go test -race -short -shuffle=on -count=1 -timeout 10m ./...
 	go test -shuffle=on -count=1 -timeout 10m $$(go list ./... | grep -v -e /endtoend -e /examples)
 	go test -p 1 -shuffle=on -count=1 -timeout 5m ./internal/endtoend ./examples/...
@@ -90,6 +93,13 @@ schemathesis: ## Fetch what holds the admin API against its OpenAPI document int
 		$(SCHEMATHESIS)/bin/pip install --quiet --no-deps --requirement $(SCHEMATHESIS_PINS) || { \
 			rm -rf $(SCHEMATHESIS); \
 			echo "schemathesis: cannot install it: the test of the OpenAPI document is skipped and says so"; } }
+
+.PHONY: axe
+axe: ## Fetch axe-core, which looks for what hinders people with disabilities in the console (PyPI)
+	@test -d $(AXE) || { \
+		python3 -m pip install --quiet --no-deps --require-hashes --root-user-action=ignore --target $(AXE) --requirement $(AXE_PINS) || { \
+			rm -rf $(AXE); \
+			echo "axe: cannot install it: the tests of the console go on without it and say so"; } }
 
 .PHONY: lint
 lint: $(STATICCHECK) ## gofmt, vet, staticcheck, tidy go.mod

@@ -195,6 +195,32 @@ func (b *browser) names(t *testing.T) {
 	}))
 }
 
+// accessible has axe-core look at the page: WCAG 2.2 A and AA, and what it calls
+// best practices.
+func (b *browser) accessible(t *testing.T) {
+	t.Helper()
+	b.names(t)
+	b.contrast(t)
+	pins, err := os.ReadFile("testdata/axe.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, version, _ := strings.Cut(string(pins), "axe-playwright-python==")
+	version, _, _ = strings.Cut(version, " ")
+	axe, err := os.ReadFile("../../.tools/axe-" + version + "/axe_playwright_python/axe.min.js")
+	if err != nil {
+		t.Logf("NOT TESTED with axe-core: %v: run `make axe`", err)
+		return
+	}
+	var found string
+	b.do(t, chromedp.Evaluate(string(axe)+"; 0", nil), chromedp.Evaluate(`axe.run().then((r) => r.passes.length < 10 ? "only " + r.passes.length + " rules apply" :
+		r.violations.map((v) => v.impact + " " + v.id + ": " + v.help + ": " + v.nodes.map((n) => n.html).join(" ")).join("\n"))`, &found,
+		func(p *runtime.EvaluateParams) *runtime.EvaluateParams { return p.WithAwaitPromise(true) }))
+	if found != "" {
+		t.Errorf("axe-core finds:\n%s", found)
+	}
+}
+
 // contrast fails where text does not stand out from what it stands on as WCAG 2.2
 // asks at level AA: 4.5 to 1.
 func (b *browser) contrast(t *testing.T) {
@@ -333,8 +359,7 @@ func TestBrowser(t *testing.T) {
 	}
 	b.await(t, `[...document.querySelectorAll("td a")].some((a) => a.textContent === "team-05")`)
 	b.await(t, `[...document.querySelectorAll("[aria-label='Refused now'] tbody tr")].some((r) => r.cells[0].textContent === "team-00" && r.cells[2].textContent === "Limit rate-1-s: 1/s" && r.cells[3].textContent === "Tollgate" && Number(r.cells[5].textContent) > 0 && Number(r.cells[6].textContent) >= 0 && r.cells[6].textContent !== "")`)
-	b.names(t)
-	b.contrast(t)
+	b.accessible(t)
 	b.picture(t, "overview")
 
 	t.Run("list", func(t *testing.T) {
@@ -352,7 +377,7 @@ func TestBrowser(t *testing.T) {
 		b.do(t, chromedp.SendKeys(`input[type=search]`, "TEAM-0"))
 		b.await(t, `document.querySelectorAll("tbody tr").length === 10 && document.querySelector("tbody td").textContent === "team-00"`)
 		b.await(t, `[...document.querySelectorAll("tr")].some((r) => r.textContent.includes("team-05") && / [1-9][0-9.]* admitted|^[1-9][0-9.]* admitted/.test(r.querySelector("svg")?.getAttribute("aria-label")) && r.querySelector("polyline.admitted").getAttribute("points"))`)
-		b.names(t)
+		b.accessible(t)
 		b.picture(t, "consumers")
 	})
 
@@ -368,7 +393,7 @@ func TestBrowser(t *testing.T) {
 			t.Errorf("the limit is %v (%v)", c.Limits, err)
 		}
 		b.await(t, `[...document.querySelectorAll("td")].some((c) => c.textContent.includes("rate-7-s"))`)
-		b.names(t)
+		b.accessible(t)
 		b.picture(t, "consumer")
 	})
 
@@ -377,7 +402,7 @@ func TestBrowser(t *testing.T) {
 		b.tabTo(t, "Token id")
 		b.keys(t, "laptop", kb.Enter)
 		b.await(t, `document.querySelector("dialog[open] output")?.textContent.startsWith("tg_")`)
-		b.names(t)
+		b.accessible(t)
 		secret := b.eval(t, `document.querySelector("dialog output").textContent`)
 		if code, err := check(t.Context(), conn, secret); err != nil || code != 0 {
 			t.Errorf("the shown token is answered %d (%v)", code, err)
@@ -470,14 +495,13 @@ func TestBrowserUpstreams(t *testing.T) {
 	}
 	now := `[...document.querySelectorAll("[aria-label='Refused now'] tbody tr")].map((r) => [...r.cells].slice(0, 6).filter((_, i) => i !== 4).map((c) => c.textContent).join("|")).join()`
 	b.await(t, now+` === "nobody known||The upstream keeper asked for a pause|upstream|3"`)
-	b.names(t)
-	b.contrast(t)
+	b.accessible(t)
 	light := b.eval(t, `getComputedStyle(document.body).backgroundColor`)
 	b.do(t, emulation.SetEmulatedMedia().WithFeatures([]*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: "dark"}}))
 	if dark := b.eval(t, `getComputedStyle(document.body).backgroundColor`); dark == light {
 		t.Errorf("light and dark are both %s", dark)
 	}
-	b.contrast(t)
+	b.accessible(t)
 	b.picture(t, "dark")
 	b.do(t, emulation.SetUserAgentOverride("test").WithAcceptLanguage("zh-CN,en"), chromedp.Reload())
 	b.await(t, `document.documentElement.lang === "zh-CN" && document.querySelector("h1")?.textContent === "概览"`)

@@ -16,10 +16,10 @@ export function h(name, attributes = {}, ...children) {
 }
 
 // table makes a table with a caption for screen readers; columns are texts, and
-// those of numbers begin with #.
+// those of numbers begin with #; that of buttons has none.
 export function table(caption, columns) {
   const body = h("tbody");
-  const head = columns.map((c) => (c.startsWith("#") ? h("th", { scope: "col", class: "number" }, t(c.slice(1))) : h("th", { scope: "col" }, t(c))));
+  const head = columns.map((c) => (c === "" ? h("td") : c.startsWith("#") ? h("th", { scope: "col", class: "number" }, t(c.slice(1))) : h("th", { scope: "col" }, t(c))));
   return { element: h("div", { class: "scroll" }, h("table", { "aria-label": t(caption) }, h("thead", {}, h("tr", {}, head)), body)), body };
 }
 
