@@ -15,6 +15,11 @@ const (
 	ClusterSecretStoreKind = "ClusterSecretStore"
 )
 
+// V1 names a kind of version v1.
+func V1(kind string) schema.GroupVersionKind {
+	return schema.GroupVersionKind{Group: Group, Version: "v1", Kind: kind}
+}
+
 // AddToScheme makes the types known under the versions that External Secrets
 // serves since 0.16.
 func AddToScheme(s *runtime.Scheme) error {

@@ -38,6 +38,7 @@ const (
 	ByUID   Subject = "uid"   // a record, by its uid
 	ByTitle Subject = "title" // a record, by its title
 	Every   Subject = "every" // all records of the upstream's stores
+	Net     Subject = "net"   // what External Secrets does not refresh often enough by itself
 )
 
 func (j Job) key() []byte {

@@ -1,0 +1,234 @@
+package push
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/allowance"
+	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/eso"
+	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/webhook"
+)
+
+// Annotations that make External Secrets refresh. A ClusterExternalSecret passes
+// the second on to its external secrets, and takes away the first.
+const (
+	forceSync        = "force-sync"
+	forceSyncCluster = "external-secrets.io/force-sync"
+)
+
+// target is what is annotated: an external secret, or the ClusterExternalSecret
+// that would undo it.
+type target struct {
+	cluster string // a ClusterExternalSecret's name; empty: the only member
+	members []*eso.ExternalSecret
+	calls   int // that the members make
+}
+
+func (t *target) key() client.ObjectKey {
+	if t.cluster != "" {
+		return client.ObjectKey{Name: t.cluster}
+	}
+	return client.ObjectKeyFromObject(t.members[0])
+}
+
+// targets knows which objects were annotated and have not come back. It is for
+// one goroutine.
+type targets struct {
+	o      Options
+	forced map[client.ObjectKey]time.Time // when, exactly; the annotation says only the second
+	flying map[client.ObjectKey]flight    // external secrets
+}
+
+// flight is an external secret that was annotated and has not refreshed yet.
+type flight struct {
+	upstream string
+	calls    int
+	at       time.Time
+	synced   string // status.syncedResourceVersion before
+}
+
+func newTargets(o Options) *targets {
+	return &targets{o: o, forced: map[client.ObjectKey]time.Time{}, flying: map[client.ObjectKey]flight{}}
+}
+
+// plan is what is to be done for some jobs.
+type plan struct {
+	done    []webhook.Job
+	pending []*target
+	wait    time.Duration // until one that was annotated just now may be again
+}
+
+// plan finds what the jobs mean and what of it is to be annotated yet.
+func (t *targets) plan(ctx context.Context, now time.Time, u Upstream, jobs []webhook.Job) (plan, error) {
+	p := plan{wait: idle}
+	stores, err := u.Stores.Select(ctx, t.o.Client)
+	if err != nil {
+		return p, err
+	}
+	seen := map[client.ObjectKey]bool{} // with an empty namespace: a ClusterExternalSecret
+	for _, j := range jobs {
+		all, err := t.o.Index.Find(ctx, j, stores)
+		if err != nil {
+			return p, err
+		}
+		done := true
+		for _, e := range all {
+			if !t.wants(e, j) {
+				continue
+			}
+			done = false
+			next, err := t.target(ctx, e)
+			if err != nil {
+				return p, err
+			}
+			if seen[next.key()] {
+				continue
+			}
+			seen[next.key()] = true
+			if rest := t.when(e).Add(t.o.Coalesce).Sub(now); rest > 0 {
+				p.wait = min(p.wait, rest)
+				continue
+			}
+			p.pending = append(p.pending, next)
+		}
+		if done {
+			p.done = append(p.done, j)
+		}
+	}
+	t.forget(now)
+	return p, nil
+}
+
+// wants reports whether a job is not done for an external secret.
+func (t *targets) wants(e *eso.ExternalSecret, j webhook.Job) bool {
+	if e.Unreachable() != "" || !e.DeletionTimestamp.IsZero() {
+		return false
+	}
+	if every := e.RefreshEvery(); j.Kind == webhook.Net && every > 0 && every <= t.o.Net {
+		return false // External Secrets does it
+	}
+	return !t.when(e).After(j.Last)
+}
+
+// when returns when an external secret was annotated last; zero: never. Of what
+// another process did, only the second is known, and its beginning is taken: one
+// annotation too many is better than one too few.
+func (t *targets) when(e *eso.ExternalSecret) time.Time {
+	at := t.forced[client.ObjectKeyFromObject(e)]
+	if owner := ownerOf(e); owner != "" {
+		at = t.forced[client.ObjectKey{Name: owner}]
+	}
+	for _, name := range []string{forceSync, forceSyncCluster} {
+		if sec, err := strconv.ParseInt(e.Annotations[name], 10, 64); err == nil && time.Unix(sec, 0).After(at) {
+			at = time.Unix(sec, 0)
+		}
+	}
+	return at
+}
+
+func (t *targets) target(ctx context.Context, e *eso.ExternalSecret) (*target, error) {
+	owner := ownerOf(e)
+	if owner == "" {
+		return &target{members: []*eso.ExternalSecret{e}, calls: e.Calls()}, nil
+	}
+	members, err := t.o.Index.ownedBy(ctx, owner)
+	if err != nil {
+		return nil, err
+	}
+	all := &target{cluster: owner, members: members}
+	for _, m := range members {
+		all.calls += m.Calls()
+	}
+	return all, nil
+}
+
+// fit returns those of the pending, in order, whose calls the upstream allows
+// beside those that are still to be expected. What is larger than all that the
+// upstream ever allows goes alone, when nothing else does: Tollgate holds it.
+func (t *targets) fit(ctx context.Context, now time.Time, upstream string, s allowance.State, pending []*target) []*target {
+	expected := t.expected(ctx, now, upstream)
+	room := s.Calls() - expected
+	var batch []*target
+	for _, next := range pending {
+		if next.calls > room {
+			if len(batch) == 0 && expected == 0 && room > 0 && int64(next.calls) > s.WorkingLimit && int64(room) >= s.WorkingLimit {
+				batch = append(batch, next)
+			}
+			break
+		}
+		room -= next.calls
+		batch = append(batch, next)
+	}
+	return batch
+}
+
+// expected returns the calls of external secrets of an upstream that were
+// annotated and have neither succeeded nor failed since.
+func (t *targets) expected(ctx context.Context, now time.Time, upstream string) int {
+	n := 0
+	for key, f := range t.flying {
+		var e eso.ExternalSecret
+		err := t.o.Client.Get(ctx, key, &e)
+		switch {
+		case apierrors.IsNotFound(err), now.Sub(f.at) > t.o.Settle, err == nil && f.landed(&e):
+			delete(t.flying, key)
+		case f.upstream == upstream:
+			n += f.calls
+		}
+	}
+	return n
+}
+
+func (f flight) landed(e *eso.ExternalSecret) bool {
+	if e.Status.SyncedResourceVersion != f.synced {
+		return true
+	}
+	c := eso.FindCondition(e.Status.Conditions, "Ready")
+	return c != nil && c.Status == metav1.ConditionFalse && c.LastTransitionTime.After(f.at)
+}
+
+// annotate makes External Secrets refresh a target. Who is gone needs none.
+func (t *targets) annotate(ctx context.Context, now time.Time, upstream string, next *target) error {
+	value := now.Unix()
+	for _, m := range next.members {
+		// The same value twice would be no change.
+		value = max(value, t.when(m).Unix()+1)
+	}
+	name, object := forceSync, metav1.PartialObjectMetadata{}
+	kind := "ExternalSecret"
+	if next.cluster != "" {
+		name, kind = forceSyncCluster, "ClusterExternalSecret"
+	}
+	object.SetGroupVersionKind(eso.V1(kind))
+	object.Namespace, object.Name = next.key().Namespace, next.key().Name
+	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"annotations": map[string]string{name: strconv.FormatInt(value, 10)}}})
+	if err != nil {
+		return err
+	}
+	err = t.o.Client.Patch(ctx, &object, client.RawPatch(types.MergePatchType, patch))
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("annotate %s %s: %w", kind, next.key(), err)
+	}
+	t.forced[next.key()] = now
+	for _, m := range next.members {
+		t.flying[client.ObjectKeyFromObject(m)] = flight{upstream: upstream, calls: m.Calls(), at: now, synced: m.Status.SyncedResourceVersion}
+	}
+	return nil
+}
+
+// forget drops what the annotations say by now.
+func (t *targets) forget(now time.Time) {
+	for key, at := range t.forced {
+		if now.Sub(at) > t.o.Settle+t.o.Coalesce {
+			delete(t.forced, key)
+		}
+	}
+}
