@@ -2,12 +2,17 @@ package envoy_test
 
 import (
 	"context"
+	"io"
 	"testing"
 	"time"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 
 	"github.com/tollgate-dev/tollgate/envoy"
 	"github.com/tollgate-dev/tollgate/extauthz"
@@ -74,6 +79,39 @@ func TestFastAsksAgainWhereItCanWait(t *testing.T) {
 		if n := total(t, metrics, name); n != 1 {
 			t.Errorf("%s = %v, want 1", name, n)
 		}
+	}
+}
+
+// TestFastLeavesTheRest: what is not a hot call is UNIMPLEMENTED, streams
+// that the server has on its other listener included, and the connection goes
+// on.
+func TestFastLeavesTheRest(t *testing.T) {
+	_, addr := serveOn(t, "fast", envoy.ServerOptions{}, checker{})
+	conn := plaintext(t, addr)
+	for _, method := range []string{
+		"/grpc.health.v1.Health/Watch",
+		"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+		"/envoy.service.ext_proc.v3.ExternalProcessor/Process",
+		"/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs",
+		"/envoy.service.auth.v3.Authorization/Other",
+		"/other.Service/Method",
+	} {
+		stream, err := conn.NewStream(t.Context(), &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, method)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := stream.SendMsg(&healthpb.HealthCheckRequest{}); err != nil && err != io.EOF {
+			t.Errorf("%s: SendMsg = %v", method, err)
+		}
+		if err := stream.RecvMsg(&healthpb.HealthCheckResponse{}); status.Code(err) != codes.Unimplemented {
+			t.Errorf("a stream of %s = %v, want UNIMPLEMENTED", method, err)
+		}
+		if err := conn.Invoke(t.Context(), method, &healthpb.HealthCheckRequest{}, &healthpb.HealthCheckResponse{}); status.Code(err) != codes.Unimplemented {
+			t.Errorf("a call of %s = %v, want UNIMPLEMENTED", method, err)
+		}
+	}
+	if _, err := authv3.NewAuthorizationClient(conn).Check(t.Context(), asking("/")); err != nil {
+		t.Errorf("a Check after it all = %v", err)
 	}
 }
 

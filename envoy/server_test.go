@@ -41,8 +41,21 @@ func (c checker) Check(_ context.Context, r *authv3.CheckRequest) (*authv3.Check
 	return &authv3.CheckResponse{}, c.check(r)
 }
 
+// onBoth runs a test of what both listeners must do.
+func onBoth(t *testing.T, test func(t *testing.T, listener string)) {
+	for _, listener := range []string{"grpc", "fast"} {
+		t.Run(listener, func(t *testing.T) { test(t, listener) })
+	}
+}
+
 // serve runs a server until the test's end and returns its address.
 func serve(t *testing.T, o envoy.ServerOptions, c checker) (*envoy.Server, string) {
+	t.Helper()
+	return serveOn(t, "grpc", o, c)
+}
+
+// serveOn is serve on one of the listeners.
+func serveOn(t *testing.T, listener string, o envoy.ServerOptions, c checker) (*envoy.Server, string) {
 	t.Helper()
 	s, err := envoy.NewServer(o)
 	if err != nil {
@@ -53,10 +66,14 @@ func serve(t *testing.T, o envoy.ServerOptions, c checker) (*envoy.Server, strin
 	if err != nil {
 		t.Fatal(err)
 	}
+	answer := s.Serve
+	if listener == "fast" {
+		answer = s.ServeFast
+	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if err := s.Serve(lis); err != nil {
+		if err := answer(lis); err != nil {
 			t.Errorf("Serve: %v", err)
 		}
 	}()
@@ -81,8 +98,10 @@ func plaintext(t *testing.T, addr string) *grpc.ClientConn {
 	return dial(t, addr, insecure.NewCredentials())
 }
 
-func TestHealthAnswersForEveryName(t *testing.T) {
-	s, addr := serve(t, envoy.ServerOptions{}, checker{})
+func TestHealthAnswersForEveryName(t *testing.T) { onBoth(t, healthAnswersForEveryName) }
+
+func healthAnswersForEveryName(t *testing.T, listener string) {
+	s, addr := serveOn(t, listener, envoy.ServerOptions{}, checker{})
 	client := healthpb.NewHealthClient(plaintext(t, addr))
 	want := func(status healthpb.HealthCheckResponse_ServingStatus) {
 		t.Helper()
@@ -197,10 +216,12 @@ func TestDrainGivesUpWithItsContext(t *testing.T) {
 	}
 }
 
-func TestPanicIsOneAnswer(t *testing.T) {
+func TestPanicIsOneAnswer(t *testing.T) { onBoth(t, panicIsOneAnswer) }
+
+func panicIsOneAnswer(t *testing.T, listener string) {
 	var log bytes.Buffer
 	reg := prometheus.NewRegistry()
-	_, addr := serve(t, envoy.ServerOptions{Log: slog.New(slog.NewJSONHandler(&log, nil)), Metrics: reg}, checker{check: func(r *authv3.CheckRequest) error {
+	_, addr := serveOn(t, listener, envoy.ServerOptions{Log: slog.New(slog.NewJSONHandler(&log, nil)), Metrics: reg}, checker{check: func(r *authv3.CheckRequest) error {
 		if len(r.GetAttributes().GetContextExtensions()) > 0 {
 			panic("a bug")
 		}
@@ -233,8 +254,10 @@ grpc_server_panics_total 1
 	}
 }
 
-func TestLargeRequests(t *testing.T) {
-	_, addr := serve(t, envoy.ServerOptions{}, checker{})
+func TestLargeRequests(t *testing.T) { onBoth(t, largeRequests) }
+
+func largeRequests(t *testing.T, listener string) {
+	_, addr := serveOn(t, listener, envoy.ServerOptions{}, checker{})
 	client := authv3.NewAuthorizationClient(plaintext(t, addr))
 	for size, want := range map[int]codes.Code{1 << 20: codes.OK, 7 << 20: codes.OK, 9 << 20: codes.ResourceExhausted} {
 		r := request(nil)
@@ -247,8 +270,10 @@ func TestLargeRequests(t *testing.T) {
 
 // TestPingsAreWelcome pings as Envoy's connection_keepalive does, faster than
 // any sensible setting. grpc-go's default sends GOAWAY after the third.
-func TestPingsAreWelcome(t *testing.T) {
-	_, addr := serve(t, envoy.ServerOptions{}, checker{})
+func TestPingsAreWelcome(t *testing.T) { onBoth(t, pingsAreWelcome) }
+
+func pingsAreWelcome(t *testing.T, listener string) {
+	_, addr := serveOn(t, listener, envoy.ServerOptions{}, checker{})
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)

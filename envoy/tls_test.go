@@ -17,13 +17,15 @@ import (
 	"github.com/tollgate-dev/tollgate/envoy/envoytest"
 )
 
-func TestMutualTLS(t *testing.T) {
+func TestMutualTLS(t *testing.T) { onBoth(t, mutualTLS) }
+
+func mutualTLS(t *testing.T, listener string) {
 	ours, theirs := envoytest.NewAuthority(t), envoytest.NewAuthority(t)
 	cert, key := ours.Issue(t, "server", "tollgate.test")
 	envoyCert, envoyKey := ours.Issue(t, "envoy", "spiffe://mesh/ns/edge/sa/envoy", "other.test")
 	otherCert, otherKey := ours.Issue(t, "other", "spiffe://mesh/ns/edge/sa/other")
 	foreignCert, foreignKey := theirs.Issue(t, "envoy", "spiffe://mesh/ns/edge/sa/envoy")
-	_, addr := serve(t, envoy.ServerOptions{TLS: &envoy.TLS{Cert: cert, Key: key, ClientCA: ours.CA,
+	_, addr := serveOn(t, listener, envoy.ServerOptions{TLS: &envoy.TLS{Cert: cert, Key: key, ClientCA: ours.CA,
 		ClientSANs: []string{"spiffe://mesh/ns/edge/sa/envoy", "10.0.0.1"}}}, checker{})
 	for _, c := range []struct {
 		name      string
@@ -51,10 +53,12 @@ func TestMutualTLS(t *testing.T) {
 	})
 }
 
-func TestRotatedFilesArePickedUp(t *testing.T) {
+func TestRotatedFilesArePickedUp(t *testing.T) { onBoth(t, rotatedFilesArePickedUp) }
+
+func rotatedFilesArePickedUp(t *testing.T, listener string) {
 	authority := envoytest.NewAuthority(t)
 	cert, key := authority.Issue(t, "server", "old.test")
-	_, addr := serve(t, envoy.ServerOptions{TLS: &envoy.TLS{Cert: cert, Key: key}}, checker{})
+	_, addr := serveOn(t, listener, envoy.ServerOptions{TLS: &envoy.TLS{Cert: cert, Key: key}}, checker{})
 	if err := checkHealth(t, addr, authority.Client(t, "old.test", "", "")); err != nil {
 		t.Fatal(err)
 	}
