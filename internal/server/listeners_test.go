@@ -100,43 +100,34 @@ type script struct {
 func (s *script) run(t *testing.T) {
 	const check, limit, health = "/envoy.service.auth.v3.Authorization/Check", "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit", "/grpc.health.v1.Health/Check"
 	tokens := s.tokens
-	request := func(token string) *authv3.CheckRequest {
-		return &authv3.CheckRequest{Attributes: &authv3.AttributeContext{Request: &authv3.AttributeContext_Request{
-			Http: &authv3.AttributeContext_HttpRequest{Method: "GET", Path: "/a?q=1", Host: "api", Headers: map[string]string{"x-api-key": token}},
-		}}}
-	}
-	user := func(name string, hits uint32) *rlsv3.RateLimitRequest {
-		return &rlsv3.RateLimitRequest{Domain: "mesh", HitsAddend: hits, Descriptors: []*rlcommonv3.RateLimitDescriptor{
-			{Entries: []*rlcommonv3.RateLimitDescriptor_Entry{{Key: "user", Value: name}}}}}
-	}
 	for _, c := range []struct {
 		name, method string
 		in           proto.Message
 		out          proto.Message
 		timeout      time.Duration
 	}{
-		{name: "admitted", method: check, in: request(tokens["steady"]), out: new(authv3.CheckResponse)},
-		{name: "the only one of an hour", method: check, in: request(tokens["scarce"]), out: new(authv3.CheckResponse)},
-		{name: "over the limit", method: check, in: request(tokens["scarce"]), out: new(authv3.CheckResponse)},
-		{name: "over the limit again", method: check, in: request(tokens["scarce"]), out: new(authv3.CheckResponse)},
-		{name: "an unknown token", method: check, in: request("guessed"), out: new(authv3.CheckResponse)},
-		{name: "no token", method: check, in: request(""), out: new(authv3.CheckResponse)},
-		{name: "admitted at once", method: check, in: request(tokens["patient"]), out: new(authv3.CheckResponse)},
-		{name: "held", method: check, in: request(tokens["patient"]), out: new(authv3.CheckResponse)},
-		{name: "no time to be held", method: check, in: request(tokens["patient"]), out: new(authv3.CheckResponse), timeout: 150 * time.Millisecond},
+		{name: "admitted", method: check, in: checkOf(tokens["steady"]), out: new(authv3.CheckResponse)},
+		{name: "the only one of an hour", method: check, in: checkOf(tokens["scarce"]), out: new(authv3.CheckResponse)},
+		{name: "over the limit", method: check, in: checkOf(tokens["scarce"]), out: new(authv3.CheckResponse)},
+		{name: "over the limit again", method: check, in: checkOf(tokens["scarce"]), out: new(authv3.CheckResponse)},
+		{name: "an unknown token", method: check, in: checkOf("guessed"), out: new(authv3.CheckResponse)},
+		{name: "no token", method: check, in: checkOf(""), out: new(authv3.CheckResponse)},
+		{name: "admitted at once", method: check, in: checkOf(tokens["patient"]), out: new(authv3.CheckResponse)},
+		{name: "held", method: check, in: checkOf(tokens["patient"]), out: new(authv3.CheckResponse)},
+		{name: "no time to be held", method: check, in: checkOf(tokens["patient"]), out: new(authv3.CheckResponse), timeout: 150 * time.Millisecond},
 		{name: "nothing to check", method: check, in: &authv3.CheckRequest{}, out: new(authv3.CheckResponse)},
-		{name: "user", method: limit, in: user("alice", 0), out: new(rlsv3.RateLimitResponse)},
-		{name: "user over the limit", method: limit, in: user("alice", 0), out: new(rlsv3.RateLimitResponse)},
-		{name: "more hits than there are", method: limit, in: user("bob", 5), out: new(rlsv3.RateLimitResponse)},
+		{name: "user", method: limit, in: askFor("alice", 0), out: new(rlsv3.RateLimitResponse)},
+		{name: "user over the limit", method: limit, in: askFor("alice", 0), out: new(rlsv3.RateLimitResponse)},
+		{name: "more hits than there are", method: limit, in: askFor("bob", 5), out: new(rlsv3.RateLimitResponse)},
 		{name: "no rule", method: limit, in: &rlsv3.RateLimitRequest{Domain: "other"}, out: new(rlsv3.RateLimitResponse)},
 		{name: "no domain", method: limit, in: &rlsv3.RateLimitRequest{}, out: new(rlsv3.RateLimitResponse)},
 		{name: "health", method: health, in: &healthpb.HealthCheckRequest{}, out: new(healthpb.HealthCheckResponse)},
 		{name: "health of a service", method: health, in: &healthpb.HealthCheckRequest{Service: "envoy.service.auth.v3.Authorization"}, out: new(healthpb.HealthCheckResponse)},
 		{name: "health of nothing", method: health, in: &healthpb.HealthCheckRequest{Service: "none"}, out: new(healthpb.HealthCheckResponse)},
 		{name: "no message of the kind", method: check, in: &healthpb.HealthCheckRequest{Service: "\x01\xff"[:1]}, out: new(authv3.CheckResponse)},
-		{name: "an unknown method", method: "/envoy.service.auth.v3.Authorization/Other", in: request(""), out: new(authv3.CheckResponse)},
-		{name: "an unknown service", method: "/other.Service/Check", in: request(""), out: new(authv3.CheckResponse)},
-		{name: "too large", method: check, in: request(strings.Repeat("x", 8<<20)), out: new(authv3.CheckResponse)},
+		{name: "an unknown method", method: "/envoy.service.auth.v3.Authorization/Other", in: checkOf(""), out: new(authv3.CheckResponse)},
+		{name: "an unknown service", method: "/other.Service/Check", in: checkOf(""), out: new(authv3.CheckResponse)},
+		{name: "too large", method: check, in: checkOf(strings.Repeat("x", 8<<20)), out: new(authv3.CheckResponse)},
 	} {
 		timeout := 30 * time.Second
 		if c.timeout > 0 {
@@ -151,6 +142,19 @@ func (s *script) run(t *testing.T) {
 		cancel()
 		s.note(t, c.name, c.out, err)
 	}
+}
+
+// checkOf is what Envoy asks for a GET with an API key.
+func checkOf(token string) *authv3.CheckRequest {
+	return &authv3.CheckRequest{Attributes: &authv3.AttributeContext{Request: &authv3.AttributeContext_Request{
+		Http: &authv3.AttributeContext_HttpRequest{Method: "GET", Path: "/a?q=1", Host: "api", Headers: map[string]string{"x-api-key": token}},
+	}}}
+}
+
+// askFor is what Envoy asks for a user's request.
+func askFor(user string, hits uint32) *rlsv3.RateLimitRequest {
+	return &rlsv3.RateLimitRequest{Domain: "mesh", HitsAddend: hits, Descriptors: []*rlcommonv3.RateLimitDescriptor{
+		{Entries: []*rlcommonv3.RateLimitDescriptor_Entry{{Key: "user", Value: user}}}}}
 }
 
 // note writes down an answer.
