@@ -33,6 +33,12 @@ const (
 	// and its body where Envoy is told to send it.
 	maxMessage = 8 << 20
 
+	// streamWindow and connectionWindow are what a client may send before it is
+	// read. Fixed ones spare the pings by which grpc-go estimates what a
+	// connection can carry, one for nearly every call where few are in flight.
+	streamWindow     = 256 << 10
+	connectionWindow = 4 << 20
+
 	// minPing is how often a client may ping. Envoy's connection_keepalive
 	// pings as often as it is told, and before a request on an idle connection;
 	// grpc-go's default of five minutes answers that with GOAWAY.
@@ -107,6 +113,8 @@ func NewServer(o ServerOptions) (*Server, error) {
 		grpc.NumStreamWorkers(workers),
 		grpc.ForceServerCodecV2(newCodec()),
 		grpc.MaxRecvMsgSize(maxMessage),
+		grpc.StaticStreamWindowSize(streamWindow),
+		grpc.StaticConnWindowSize(connectionWindow),
 		grpc.ConnectionTimeout(handshakeWithin),
 		grpc.UnaryInterceptor(s.unary),
 		grpc.StreamInterceptor(s.stream),

@@ -40,7 +40,8 @@ type conn struct {
 	sendWindow int64 // the connection's
 	windowOpen *sync.Cond
 	closed     error
-	received   int64 // since the last WINDOW_UPDATE of ours
+	received   int64                // since the last WINDOW_UPDATE of ours
+	due        map[uint32]time.Time // when the requests that are out were due
 }
 
 // dial connects and sends one request by way of warming the header table.
@@ -51,7 +52,7 @@ func dial(network, address string, headers []hpack.HeaderField, first message) (
 	}
 	c := &conn{
 		nc: nc, in: bufio.NewReaderSize(nc, 64<<10), out: bufio.NewWriterSize(nc, 64<<10),
-		nextStream: 1, sendWindow: 65535, open: map[uint32]*reply{},
+		nextStream: 1, sendWindow: 65535, open: map[uint32]*reply{}, due: map[uint32]time.Time{},
 	}
 	c.windowOpen = sync.NewCond(&c.mu)
 	c.framer = http2.NewFramer(c.out, c.in)
@@ -90,34 +91,34 @@ func (c *conn) warm(headers []hpack.HeaderField, m message) error {
 		return bytes.Clone(buf.Bytes())
 	}
 	c.block = encode()
-	if err := c.write(m); err != nil {
+	if err := c.write(m, time.Now()); err != nil {
 		return err
 	}
 	c.block = encode()
 	return nil
 }
 
-// send starts a request and returns its stream. It does not flush. It waits
+// send starts a request that was due at a time. It does not flush. It waits
 // where the server's window is used up.
-func (c *conn) send(m message) (uint32, error) {
+func (c *conn) send(m message, due time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for c.sendWindow < int64(len(m.body)+5) && c.closed == nil {
 		if err := c.out.Flush(); err != nil {
-			return 0, err
+			return err
 		}
 		c.windowOpen.Wait()
 	}
 	if c.closed != nil {
-		return 0, c.closed
+		return c.closed
 	}
-	stream := c.nextStream
-	return stream, c.write(m)
+	return c.write(m, due)
 }
 
-func (c *conn) write(m message) error {
+func (c *conn) write(m message, due time.Time) error {
 	stream := c.nextStream
 	c.nextStream += 2
+	c.due[stream] = due
 	c.scratch = append(append(c.scratch[:0], c.block...), m.header...)
 	if err := c.framer.WriteHeaders(http2.HeadersFrameParam{
 		StreamID: stream, BlockFragment: c.scratch, EndHeaders: true, EndStream: m.body == nil,
@@ -140,8 +141,9 @@ func (c *conn) flush() error {
 // reply is what came back for one request. It is valid until the next call of next.
 type reply struct {
 	stream uint32
-	http   string // status, or what reset the stream
-	grpc   string // status
+	due    time.Time // when the request was
+	http   string    // status, or what reset the stream
+	grpc   string    // status
 	body   []byte
 }
 
@@ -208,6 +210,10 @@ func (c *conn) finished(r *reply, ended bool) *reply {
 	}
 	delete(c.open, r.stream)
 	c.spare = append(c.spare, r)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r.due = c.due[r.stream]
+	delete(c.due, r.stream)
 	return r
 }
 

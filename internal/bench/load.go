@@ -41,6 +41,10 @@ func drive(target string, c call, l load, sources []messages, measured func()) (
 			return result{}, err
 		}
 		defer connection.close()
+		// A server that hangs must not hang this.
+		if err := connection.nc.SetDeadline(time.Now().Add(l.Warm + l.Run + time.Minute)); err != nil {
+			return result{}, err
+		}
 		workers[i] = &worker{conn: connection, messages: sources[i], latency: hdrhistogram.New(1, int64(time.Minute/time.Microsecond), 3)}
 	}
 	var phase atomic.Int32
@@ -79,14 +83,10 @@ type worker struct {
 	messages messages
 	latency  *hdrhistogram.Histogram
 
-	mu  sync.Mutex // guards due in an open loop
-	due map[uint32]time.Time
-
 	answered, refusals, failures int64
 }
 
 func (w *worker) run(l load, phase *atomic.Int32) error {
-	w.due = map[uint32]time.Time{1: time.Now()}
 	if err := w.conn.flush(); err != nil {
 		return err
 	}
@@ -105,11 +105,7 @@ func (w *worker) run(l load, phase *atomic.Int32) error {
 }
 
 func (w *worker) start(due time.Time) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	stream, err := w.conn.send(w.messages.next())
-	w.due[stream] = due
-	return err
+	return w.conn.send(w.messages.next(), due)
 }
 
 // closed starts a request for each one answered.
@@ -132,16 +128,18 @@ func (w *worker) closed(phase *atomic.Int32) error {
 
 // open sends at Poisson-distributed times, whatever comes back.
 func (w *worker) open(rate float64, phase *atomic.Int32) error {
+	// Answers are read until the very end, since the sender may wait for a window.
 	failed := make(chan error, 1)
 	go func() {
-		failed <- func() error {
-			for phase.Load() != stopping {
-				if err := w.receive(phase); err != nil && phase.Load() != stopping {
-					return err
-				}
+		for {
+			if err := w.receive(phase); phase.Load() == stopping && err != nil {
+				failed <- nil
+				return
+			} else if err != nil {
+				failed <- err
+				return
 			}
-			return nil
-		}()
+		}
 	}()
 	due := time.Now()
 	for phase.Load() != stopping {
@@ -168,10 +166,6 @@ func (w *worker) receive(phase *atomic.Int32) error {
 	if err != nil {
 		return err
 	}
-	w.mu.Lock()
-	due := w.due[r.stream]
-	delete(w.due, r.stream)
-	w.mu.Unlock()
 	if phase.Load() != counting {
 		return nil
 	}
@@ -182,5 +176,5 @@ func (w *worker) receive(phase *atomic.Int32) error {
 	case refused:
 		w.refusals++
 	}
-	return w.latency.RecordValue(max(1, time.Since(due).Microseconds()))
+	return w.latency.RecordValue(max(1, time.Since(r.due).Microseconds()))
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"flag"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,8 +22,9 @@ type plan struct {
 	rounds    int
 	load      load
 
-	tollgate, ratelimit, limitador string // programs
-	profiles                       string // a folder
+	tollgate, ratelimit, limitador string              // programs
+	others                         map[string][]string // other programs tollgate: environment and path
+	profiles                       string              // a folder
 }
 
 func parsePlan(args []string) (plan, error) {
@@ -43,6 +45,14 @@ func parsePlan(args []string) (plan, error) {
 	f.StringVar(&p.ratelimit, "ratelimit", "", "the server `program` of envoyproxy/ratelimit: measure it too, with a redis-server from the PATH")
 	f.StringVar(&p.limitador, "limitador", "", "the `program` limitador-server: measure it too, with its counters in memory")
 	f.StringVar(&p.profiles, "profiles", ".", "the `folder` where -profiled servers leave CPU profiles")
+	p.others = map[string][]string{}
+	f.Func("also", "another `tollgate` to measure beside, as NAME=[VARIABLE=VALUE …] PROGRAM; may be given again", func(s string) error {
+		name, rest, _ := strings.Cut(s, "=")
+		if p.others[name] = strings.Fields(rest); name == "" || len(p.others[name]) == 0 {
+			return fmt.Errorf("want NAME=[VARIABLE=VALUE …] PROGRAM")
+		}
+		return nil
+	})
 	short := f.Bool("quick", false, "a minute's worth, unless said otherwise: 1000 consumers, 64 streams, no open loop, 3 rounds")
 	if err := f.Parse(args); err != nil {
 		return p, err
@@ -57,6 +67,7 @@ func parsePlan(args []string) (plan, error) {
 		}
 	}
 	p.servers, p.apis, p.mixes = words(*servers), words(*apis), words(*mixes)
+	p.servers = append(p.servers, slices.Sorted(maps.Keys(p.others))...)
 	if p.ratelimit != "" {
 		p.servers = append(p.servers, "ratelimit")
 	}

@@ -53,7 +53,9 @@ type tollgate struct {
 // asks for; with "-profiled" a CPU profile is left behind.
 func (p plan) startTollgates(name, dir string, running map[string]tollgate, begin func() *service) (subjects []subject, err error) {
 	listener, told, _ := strings.Cut(name, "-")
-	if listener != "tollgate" && listener != "fast" || !slices.Contains([]string{"", "observed", "silent", "profiled"}, told) {
+	if p.others[name] != nil {
+		listener, told = "tollgate", name
+	} else if listener != "tollgate" && listener != "fast" || !slices.Contains([]string{"", "observed", "silent", "profiled"}, told) {
 		return nil, errors.New("unknown server: want floor, tollgate or fast, the last two also with -observed, -silent or -profiled")
 	}
 	for _, count := range p.consumers {
@@ -94,7 +96,13 @@ func (p plan) startTollgate(dir, told string, count int, mix string, s *service)
 	); err != nil {
 		return t, err
 	}
-	command := []string{p.tollgate, "serve", "--config", config, "--data-dir", dir}
+	var env []string
+	program := p.tollgate
+	if other, ok := p.others[told]; ok {
+		env, program = other[:len(other)-1], other[len(other)-1]
+		told = ""
+	}
+	command := []string{program, "serve", "--config", config, "--data-dir", dir}
 	if told != "" { // all of these are this program, so that nothing else differs
 		self, err := os.Executable()
 		if err != nil {
@@ -105,7 +113,7 @@ func (p plan) startTollgate(dir, told string, count int, mix string, s *service)
 		}
 		command = []string{self, "serve", told, config, dir}
 	}
-	return t, s.start(t.targets["tollgate"], nil, command...)
+	return t, s.start(t.targets["tollgate"], env, command...)
 }
 
 // serveTollgate serves until it is interrupted. It tells of all decisions

@@ -14,7 +14,7 @@ import (
 const (
 	slack      = 64 << 20 // bytes
 	minPercent = 50       // of the live heap
-	maxPercent = 400
+	maxPercent = 1000
 )
 
 // limitShare is the part of a container's memory that the heap is kept to.
