@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	rlsv3 "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
+
 	"github.com/tollgate-dev/tollgate/internal/telemetry/otlptest"
 )
 
@@ -203,6 +205,44 @@ func TestPrometheusScrapes(t *testing.T) {
 				t.Errorf("rules: %s", got)
 			}
 		})
+	}
+}
+
+// TestDashboardShowsData has a real Prometheus scrape a running server and answer
+// all that the dashboard asks, with a number in each answer.
+func TestDashboardShowsData(t *testing.T) {
+	binary := program(t, "prometheus")
+	r := busy(t, throttling)
+	addr := startPrometheus(t, binary, r.HTTPAddr(), "exemplar-storage")
+	token := r.newToken(t, "more", "1/h")
+	next := time.NewTicker(100 * time.Millisecond)
+	defer next.Stop()
+	waiting := expressions(t)
+	var last string
+	for deadline := time.Now().Add(30 * time.Second); len(waiting) > 0 && time.Now().Before(deadline); <-next.C {
+		r.check(t, token)
+		r.overLimit(t, "alice")
+		_, _ = rlsv3.NewRateLimitServiceClient(r.conn).ShouldRateLimit(t.Context(), new(rlsv3.RateLimitRequest)) // for the panel of errors
+		waiting = slices.DeleteFunc(waiting, func(e string) bool {
+			query := strings.NewReplacer("[5m]", "[10s]", "[1m]", "[10s]").Replace(e)
+			resp, err := http.Get("http://" + addr + "/api/v1/query?" + url.Values{"query": {query}}.Encode())
+			if err != nil {
+				return false // not up yet
+			}
+			defer resp.Body.Close()
+			body, _ := io.ReadAll(resp.Body)
+			last = query + ": " + string(body)
+			if strings.Contains(e, "changes(") { // which reloads there were: none
+				return strings.Contains(last, `"status":"success"`)
+			}
+			return regexp.MustCompile(`"value":\[[0-9.]+,"[0-9.e+-]+"\]`).Match(body)
+		})
+	}
+	for _, e := range waiting {
+		t.Errorf("no data: %s", e)
+	}
+	if len(waiting) > 0 {
+		t.Log(last)
 	}
 }
 
