@@ -108,8 +108,8 @@ func fit(o *envoyconfig.Options, path string) error {
 	}
 	if len(o.Tollgate) == 0 {
 		o.Tollgate = []string{reachable(cmp.Or(listen.Fast, listen.GRPC))}
-		if o.Mode == envoyconfig.ToEgress { // which also opens streams, and these are served on grpc only
-			o.Tollgate = []string{reachable(listen.GRPC)}
+		if listen.Fast != "" {
+			o.Streams = []string{reachable(listen.GRPC)}
 		}
 	}
 	return nil

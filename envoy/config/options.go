@@ -51,6 +51,7 @@ type Options struct {
 	Admin    string   // Envoy's admin interface; empty means 127.0.0.1:9901
 	Upstream string   // HOST:PORT of the API; empty means 127.0.0.1:8000, and for mode egress any
 	Tollgate []string // HOST:PORT or unix:PATH of every instance; empty means 127.0.0.1:8081, in Kubernetes the service tollgate of the namespace tollgate
+	Streams  []string // likewise where streams are answered, if Tollgate's addresses are fast listeners; empty means Tollgate
 
 	// Timeout is how long Envoy waits for a decision. 0 means 250 ms above
 	// MaxWait.
@@ -138,7 +139,7 @@ func (o Options) check() error {
 			errs = append(errs, fmt.Errorf("%s: host %q: want an IP address, such as 127.0.0.1", a.what, parsed.Host))
 		}
 	}
-	for _, address := range o.Tollgate {
+	for _, address := range slices.Concat(o.Tollgate, o.Streams) {
 		if _, err := parseEndpoint(address); err != nil {
 			errs = append(errs, fmt.Errorf("tollgate: %w", err))
 		}

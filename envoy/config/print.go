@@ -126,8 +126,31 @@ func discovery(addresses []string) string {
 // UpstreamDiscovery returns the type of the upstream's clusters.
 func (o Options) UpstreamDiscovery() string { return discovery([]string{o.Upstream}) }
 
-// TollgateDiscovery returns the type of Tollgate's cluster.
-func (o Options) TollgateDiscovery() string { return discovery(o.Tollgate) }
+// Clusters returns Envoy's clusters that are Tollgate.
+func (o Options) Clusters() []Cluster {
+	clusters := []Cluster{{"tollgate", o.Tollgate}}
+	if o.StreamCluster() != clusters[0].Name {
+		clusters = append(clusters, Cluster{o.StreamCluster(), o.Streams})
+	}
+	return clusters
+}
+
+// StreamCluster returns the name of the cluster that is asked over streams.
+func (o Options) StreamCluster() string {
+	if o.Egresses() && len(o.Streams) > 0 {
+		return "tollgate_streams"
+	}
+	return "tollgate"
+}
+
+// Cluster is a cluster of Envoy.
+type Cluster struct {
+	Name      string
+	Addresses []string
+}
+
+// Discovery returns the cluster's type.
+func (c Cluster) Discovery() string { return discovery(c.Addresses) }
 
 // IdleTimeout returns how long a stream may be silent, or 0 for Envoy's five
 // minutes where these are enough.

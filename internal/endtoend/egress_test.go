@@ -33,7 +33,7 @@ func tollgate(t *testing.T, upstreams string) *server.Server {
 	t.Helper()
 	dir := t.TempDir()
 	path := filepath.Join(dir, "tollgate.yaml")
-	text := "listen: {grpc: \"unix:" + filepath.Join(dir, "gate.sock") + "\", http: \"127.0.0.1:0\", drain: 0s}\nupstreams:\n" + upstreams
+	text := "listen: {grpc: \"unix:" + filepath.Join(dir, "gate.sock") + "\", fast: \"unix:" + filepath.Join(dir, "fast.sock") + "\", http: \"127.0.0.1:0\", drain: 0s}\nupstreams:\n" + upstreams
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +58,7 @@ func sendOut(t *testing.T, upstreams string, handler http.Handler, e config.Egre
 	e.Plaintext = true
 	var b bytes.Buffer
 	err := config.Print(&b, config.Options{Mode: config.ToEgress, Listen: "127.0.0.1:0", Admin: "127.0.0.1:0", Upstream: upstream.Listener.Addr().String(),
-		Tollgate: []string{s.GRPCAddr()}, MaxWait: 30 * time.Second, Timeout: 40 * time.Second, Egress: e})
+		Tollgate: []string{s.FastAddr()}, Streams: []string{s.GRPCAddr()}, MaxWait: 30 * time.Second, Timeout: 40 * time.Second, Egress: e})
 	if err != nil {
 		t.Fatal(err)
 	}
