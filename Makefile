@@ -112,6 +112,10 @@ lint: $(STATICCHECK) ## gofmt, vet, staticcheck, tidy go.mod
 bench: build ## CPU, throughput and latency beside a server that only says OK, and the goals: 20 minutes (BENCH=-quick: one)
 	go run ./internal/bench $(BENCH)
 
+.PHONY: bench-envoy
+bench-envoy: build envoy ## What each way of asking adds to a request through a real Envoy (BENCH='-rounds 21 …')
+	go run ./internal/bench envoy $(BENCH)
+
 .PHONY: stress
 stress: ## 10^8 decisions by 8 goroutines, their history checked: not one too many
 	go test -count=1 -run TestStress ./limits -limits.stress 12500000 -v

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"net"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -58,6 +60,52 @@ func TestMessagesCarryTheTokens(t *testing.T) {
 	}
 	if len(seen) < 50 {
 		t.Errorf("100 requests carried %d tokens of 1000", len(seen))
+	}
+}
+
+// TestDriveCountsPages drives an API over HTTP in both loops.
+func TestDriveCountsPages(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	protocols := new(http.Protocols)
+	protocols.SetUnencryptedHTTP2(true)
+	statuses := map[string]int{token(0): http.StatusOK, token(1): http.StatusTooManyRequests, token(2): http.StatusServiceUnavailable}
+	server := &http.Server{Protocols: protocols, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(statuses[strings.TrimPrefix(r.Header.Get("authorization"), "Bearer ")])
+		_, _ = w.Write([]byte("body")) // the client may have gone
+	})}
+	go func() { _ = server.Serve(listener) }()
+	t.Cleanup(func() { _ = server.Close() })
+	for _, l := range []load{
+		{Connections: 2, Streams: 3, Warm: 10 * time.Millisecond, Run: 200 * time.Millisecond},
+		{Connections: 2, Rate: 1000, Warm: 10 * time.Millisecond, Run: 200 * time.Millisecond},
+	} {
+		sources, err := sourcesOf(pages, len(statuses), l.Connections)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := drive(listener.Addr().String(), pages, l, sources, func() {})
+		if err != nil {
+			t.Fatalf("%+v: %v", l, err)
+		}
+		if third := r.Answered / 3; third < 5 || r.Refused < third/2 || r.Refused > 2*third || r.Failed < third/2 || r.Failed > 2*third {
+			t.Errorf("%+v: answered %d, refused %d, failed %d, want a third of each", l, r.Answered, r.Refused, r.Failed)
+		}
+	}
+}
+
+func TestBootstrapWithoutFilters(t *testing.T) {
+	for _, p := range paths {
+		b, err := p.bootstrap("127.0.0.1:8000", "127.0.0.1:8081")
+		if err != nil {
+			t.Fatal(err)
+		}
+		asks := bytes.Contains(b, []byte("- name: envoy.filters.http.ext_authz\n")) || bytes.Contains(b, []byte("- name: envoy.filters.http.ratelimit\n"))
+		if asks == p.none || !bytes.Contains(b, []byte("- name: envoy.filters.http.router\n")) {
+			t.Errorf("%s: a filter that asks: %v", p.name, asks)
+		}
 	}
 }
 

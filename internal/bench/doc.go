@@ -19,6 +19,11 @@
 //
 //	go run ./internal/bench -ratelimit PATH -limitador PATH
 //
+// What each way of asking adds to a request through a real Envoy, beside one
+// without filters and one that asks the floor:
+//
+//	go run ./internal/bench envoy
+//
 // The generator drives HTTP/2 through golang.org/x/net's Framer, one goroutine
 // per connection, so that it costs little beside what it measures. A closed
 // loop keeps a number of requests in flight; an open loop sends at a rate,

@@ -9,6 +9,8 @@ import (
 	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 )
 
 // floor is a server that decides nothing: grpc-go with default options.
@@ -31,6 +33,7 @@ func newFloor() *grpc.Server {
 	s := grpc.NewServer()
 	authv3.RegisterAuthorizationServer(s, floor{})
 	rlsv3.RegisterRateLimitServiceServer(s, floor{})
+	healthpb.RegisterHealthServer(s, health.NewServer()) // Envoy asks
 	return s
 }
 

@@ -165,3 +165,39 @@ func newRateLimit(keys int, seed uint64) (messages, error) {
 		return len(answer) >= 2 && answer[0] == 1<<3|byte(protowire.VarintType) && answer[1] == byte(rlsv3.RateLimitResponse_OVER_LIMIT)
 	})
 }
+
+// pages are requests through Envoy: a small GET with a token.
+var pages = call{headers: []hpack.HeaderField{
+	{Name: ":method", Value: "GET"}, {Name: ":scheme", Value: "http"}, {Name: ":path", Value: "/v1/orders/42?page=2"},
+	{Name: ":authority", Value: "api.example.com"}, {Name: "accept", Value: "application/json"}, {Name: "user-agent", Value: "orders-client/1.4 (linux)"},
+}, make: newPages}
+
+type pagesWithTokens struct {
+	keys, at, stride int
+	header           bytes.Buffer
+	encoder          *hpack.Encoder
+}
+
+func newPages(keys int, seed uint64) (messages, error) {
+	p := &pagesWithTokens{keys: keys, at: int(seed % uint64(keys)), stride: stride(keys)}
+	p.encoder = hpack.NewEncoder(&p.header)
+	return p, nil
+}
+
+func (p *pagesWithTokens) next() message {
+	p.at = (p.at + p.stride) % p.keys
+	p.header.Reset()
+	// What is sensitive enters no header table, and so can be added to any block.
+	_ = p.encoder.WriteField(hpack.HeaderField{Name: "authorization", Value: "Bearer " + token(p.at), Sensitive: true}) // a bytes.Buffer does not fail
+	return message{header: p.header.Bytes()}
+}
+
+func (p *pagesWithTokens) judge(r *reply) outcome {
+	switch r.http {
+	case "200":
+		return admitted
+	case "429":
+		return refused
+	}
+	return failed
+}
