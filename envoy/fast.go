@@ -26,6 +26,11 @@ var fastMethods = []string{
 	healthpb.Health_Check_FullMethodName,
 }
 
+// maxHeld is how many calls of the fast listener may wait. It is what a
+// limits.Queue holds unless told otherwise, so that the queue, which answers
+// in its own words, is full first.
+const maxHeld = 100_000
+
 // ServeFast is Serve for the fast listener: the same handlers, interceptors
 // and TLS behind fastgrpc, for the unary calls that are worth it. All else is
 // answered UNIMPLEMENTED.
@@ -53,7 +58,7 @@ func (s *Server) newFastServer() *fastgrpc.Server {
 	}
 	return fastgrpc.New(fastgrpc.Options{
 		Methods: methods, TLS: s.tls, Log: s.log,
-		MaxRequestBytes: maxMessage, MaxBufferedBytes: 4 * maxMessage, HandshakeTimeout: handshakeWithin,
+		MaxWaiting: maxHeld, MaxRequestBytes: maxMessage, MaxBufferedBytes: 4 * maxMessage, HandshakeTimeout: handshakeWithin,
 		MaxConnectionAge: s.age, MaxConnectionAgeGrace: s.ageGrace,
 	})
 }

@@ -291,23 +291,25 @@ func TestWindowStarvation(t *testing.T) {
 	_, addr := serve(t, fastgrpc.Options{MaxBufferedBytes: room})
 	p := dial(t, addr, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
 	refused := uint32(0)
-	for i := range uint32(12) {
-		p.call(2*i+1, repeat, "", "size", "10000")
-		p.must(p.fr.WritePing(false, [8]byte{byte(i)}))
-		for {
-			frame, err := p.next()
-			p.must(err)
-			if ping, isPing := frame.(*http2.PingFrame); isPing && ping.IsAck() {
-				break
-			}
-			if f, isHeaders := frame.(*http2.MetaHeadersFrame); isHeaders && f.StreamEnded() {
-				refused++
-			}
-			if _, isData := frame.(*http2.DataFrame); isData {
-				t.Fatal("DATA beyond the window")
+	bounded(t, 1, func() {
+		for i := range uint32(12) {
+			p.call(2*i+1, repeat, "", "size", "10000")
+			p.must(p.fr.WritePing(false, [8]byte{byte(i)}))
+			for {
+				frame, err := p.next()
+				p.must(err)
+				if ping, isPing := frame.(*http2.PingFrame); isPing && ping.IsAck() {
+					break
+				}
+				if f, isHeaders := frame.(*http2.MetaHeadersFrame); isHeaders && f.StreamEnded() {
+					refused++
+				}
+				if _, isData := frame.(*http2.DataFrame); isData {
+					t.Fatal("DATA beyond the window")
+				}
 			}
 		}
-	}
+	})
 	if refused != 3 {
 		t.Errorf("%d of 12 answers of 10,000 bytes refused, want 3 with room for %d", refused, room)
 	}
@@ -389,13 +391,15 @@ func TestInterleavedRequestsDoNotStarve(t *testing.T) {
 func TestUnfinishedRequestsAreBounded(t *testing.T) {
 	_, addr := serve(t, fastgrpc.Options{MaxBufferedBytes: 100_000})
 	p := dial(t, addr)
-	for i := range uint32(11) {
-		p.headers(2*i+1, false, request(echo)...)
-		p.must(p.fr.WriteData(2*i+1, false, message(strings.Repeat("m", 10_000))[:9_900]))
-	}
-	if got := p.reply(21); got.Status != "8" {
-		t.Errorf("reply to the request that is too much = %v, want RESOURCE_EXHAUSTED", got)
-	}
+	bounded(t, 1, func() {
+		for i := range uint32(11) {
+			p.headers(2*i+1, false, request(echo)...)
+			p.must(p.fr.WriteData(2*i+1, false, message(strings.Repeat("m", 10_000))[:9_900]))
+		}
+		if got := p.reply(21); got.Status != "8" {
+			t.Errorf("reply to the request that is too much = %v, want RESOURCE_EXHAUSTED", got)
+		}
+	})
 	p.must(p.fr.WriteData(1, true, []byte(strings.Repeat("m", 105))))
 	if got := p.reply(1); got.Status != "0" {
 		t.Errorf("reply to the first = %v, want ok", got)
@@ -454,13 +458,17 @@ func TestEndlessHeaders(t *testing.T) {
 func TestTooManyStreams(t *testing.T) {
 	_, addr := serve(t, fastgrpc.Options{MaxStreams: 10})
 	p := dial(t, addr)
-	for i := range uint32(11) {
-		p.headers(2*i+1, false, request(echo)...)
-	}
-	if got := p.reply(21); got.Reset != http2.ErrCodeRefusedStream {
-		t.Errorf("eleventh stream = %v, want REFUSED_STREAM", got)
-	}
-	p.must(p.fr.WriteData(21, true, message("x"))) // under way when it was reset
+	bounded(t, 1, func() {
+		for i := range uint32(1000) { // each beyond the tenth is refused
+			p.headers(2*i+1, false, request(echo)...)
+		}
+		for i := range uint32(990) {
+			if got := p.reply(2*i + 21); got.Reset != http2.ErrCodeRefusedStream {
+				t.Fatalf("stream %d of at most 10 = %v, want REFUSED_STREAM", 11+i, got)
+			}
+		}
+	})
+	p.must(p.fr.WriteData(1999, true, message("x"))) // under way when it was reset
 	p.must(p.fr.WriteData(1, true, message("x")))
 	if got := p.reply(1); got != ok("x") {
 		t.Errorf("first stream = %v, want ok", got)

@@ -50,6 +50,11 @@ func TestCalls(t *testing.T) {
 			}
 			p.must(p.fr.WriteData(1, true, message("hello")))
 		}, ok("hello")},
+		{"after the client's GOAWAY", func(p *peer) {
+			p.headers(1, false, request(echo)...)
+			p.must(p.fr.WriteGoAway(0, http2.ErrCodeNo, []byte("no more after this")))
+			p.must(p.fr.WriteData(1, true, message("x")))
+		}, ok("x")},
 		{"trailers end the request", func(p *peer) {
 			p.headers(1, false, request(echo)...)
 			p.must(p.fr.WriteData(1, false, message("hello")))

@@ -7,7 +7,8 @@
 // adds is moving it about: a goroutine that reads, one per call, one that
 // writes, and the wake-ups between them. Here a connection's goroutine reads
 // what the kernel has, decides each call it finds, appends the answers, and
-// writes all of them at once when nothing whole is left to read. What remains
+// writes all of them at once when nothing whole is left to read (or when they
+// have come to 64 KiB). What remains
 // is parsing, and two system calls for as many calls as arrived together.
 //
 // The price is that a handler which blocks holds up its connection. So what
@@ -27,7 +28,7 @@
 //
 // Nothing is written behind the loop's back, hence there is no queue to bound:
 // a client that does not read stops being read from, and is closed after
-// Options.WriteTimeout.
+// Options.WriteTimeout; what it had sent until then is not decided any more.
 //
 // Frames and HPACK are x/net's. One liberty is taken: a HEADERS frame without
 // priority is read as the DATA frame that it resembles bit for bit, because the
@@ -50,8 +51,8 @@
 //
 // Of RFC 9113: the preface, by prior knowledge or ALPN; all frame types;
 // padding, priority fields (read and ignored), CONTINUATION; the states of
-// streams, with frames on closed streams told from frames still under way to a
-// reset one; flow control in both directions, with SETTINGS changes that make
+// streams, with frames on closed streams told from frames still under way to
+// one that the server has reset; flow control in both directions, with SETTINGS changes that make
 // windows negative; SETTINGS and their acknowledgement; PING; GOAWAY in two
 // steps; the rules for malformed requests of section 8, content-length
 // included. Of RFC 7541 all, through x/net; answers use the dynamic table for

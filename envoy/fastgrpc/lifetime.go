@@ -78,7 +78,9 @@ func (c *conn) onClock(drain bool) (wake time.Time, err error) {
 		c.startDrain()
 	}
 	if l.stage == serving && due(l.retire) {
-		l.endBy = c.now.Add(opts.MaxConnectionAgeGrace)
+		if grace := opts.MaxConnectionAgeGrace; grace > 0 {
+			l.endBy = c.now.Add(grace)
+		}
 		c.startDrain()
 	}
 	if l.stage == goingAway && due(l.second) {

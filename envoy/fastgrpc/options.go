@@ -40,7 +40,7 @@ type Options struct {
 	// anew; each connection draws up to 10 % more or less. Default: never.
 	MaxConnectionAge time.Duration
 	// MaxConnectionAgeGrace is what the calls then open get to finish.
-	// Default 1 min.
+	// Default: without bound.
 	MaxConnectionAgeGrace time.Duration
 }
 
@@ -72,7 +72,6 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.StreamTimeout, 30*time.Second)
 	setDefault(&o.KeepaliveTime, time.Minute)
 	setDefault(&o.KeepaliveTimeout, 20*time.Second)
-	setDefault(&o.MaxConnectionAgeGrace, time.Minute)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
