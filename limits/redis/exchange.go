@@ -104,6 +104,9 @@ func (l *limit) settle(now limits.Time, a answer) {
 	if err != nil {
 		c.blame(l, now, err)
 	}
+	if err == nil {
+		c.part(l.key).slow.Store(0)
+	}
 	c.mu.Lock()
 	if err == nil && !l.owes() {
 		delete(c.active, l)
@@ -169,7 +172,7 @@ func (l *limit) accept(now limits.Time, v []rueidis.RedisMessage) error {
 	chunk := l.chunk()
 	gap := l.pause()
 	l.gap.Store(int64(gap))
-	l.lease.Forecast(rest, now.Add(time.Duration(full)), chunk/3)
+	l.lease.Forecast(rest, now.Add(time.Duration(full)), l.low(chunk))
 	switch {
 	case free > 0:
 		l.freed.Store(int64(now))
@@ -194,6 +197,7 @@ func (l *limit) accept(now limits.Time, v []rueidis.RedisMessage) error {
 		until = c.now().Add(atOnce)
 	}
 	l.lease.Grant(l.spec, more, now, until)
+	l.left.Store(l.lease.Left())
 	return nil
 }
 
@@ -249,7 +253,7 @@ func (c *Cluster) renew(now limits.Time) {
 	var due []*limit
 	for l := range c.active {
 		asked := limits.Time(l.askedAt.Load())
-		if d := now.Sub(asked); d >= renewAfter || d < -clockSet {
+		if d := now.Sub(asked); d >= renewLater || d < -clockSet || d >= renewAfter && l.lease.Left() == l.left.Load() {
 			due = append(due, l)
 		}
 	}

@@ -47,7 +47,7 @@ func TestLeasedStaysWithinTheLimit(t *testing.T) {
 		every  time.Duration // between requests
 		calls  float64       // to Redis per decision, at most
 	}{
-		"hot rate":     {limits.Limit{Kind: limits.Rate, N: 2000, Period: sec}, 0.95, 100 * time.Microsecond, 0.012},
+		"hot rate":     {limits.Limit{Kind: limits.Rate, N: 2000, Period: sec}, 0.95, 100 * time.Microsecond, 0.01},
 		"rate":         {limits.Limit{Kind: limits.Rate, N: 1000, Period: sec, Burst: 100}, 0.95, 200 * time.Microsecond, 0.06},
 		"small rate":   {limits.Limit{Kind: limits.Rate, N: 5, Period: sec}, 0.95, 10 * time.Millisecond, 0.3},
 		"window":       {limits.Limit{Kind: limits.Window, N: 200, Period: sec}, 0.95, time.Millisecond, 0.2},

@@ -27,6 +27,7 @@ type limit struct {
 	dryFor  atomic.Int64                // for so many
 	drySpec atomic.Pointer[limits.Spec] // under which limit
 	resets  atomic.Int64                // of the limiter, that Redis knows of
+	left    atomic.Int64                // in hand after the last exchange
 	askedAt atomic.Int64                // when Redis was last asked
 	gap     atomic.Int64                // how long not to ask again for more, in nanoseconds
 	freed   atomic.Int64                // from then until freeTill nothing is limited: the grace
@@ -69,15 +70,17 @@ type limit struct {
 // How long a lease lasts here, and, later, in Redis: an instance must not use
 // what Redis takes for used already, whatever its clock.
 const (
-	leaseLasts  = 2 * time.Second
+	leaseLasts  = 3 * time.Second
 	leaseInRest = 2 * leaseLasts
-	renewAfter  = 500 * time.Millisecond
+	renewAfter  = 500 * time.Millisecond  // what lies idle
+	renewLater  = 1500 * time.Millisecond // what is in use
 
 	clockSet   = time.Second
 	brokenFor  = time.Second
 	askAgain   = time.Millisecond
 	freeAhead  = 50 * time.Millisecond
-	maxGap     = 100 * time.Millisecond
+	maxGap     = 400 * time.Millisecond
+	ahead      = 300 * time.Millisecond
 	atOnce     = 10 * time.Millisecond // how soon a request takes what it waited for
 	decisions  = 400                   // at least so many on one call to Redis, of a key that is in much use
 	graceSteps = 250 * time.Millisecond
@@ -90,7 +93,8 @@ func within(now limits.Time, from, till int64) bool {
 
 // away reports whether Redis cannot be asked about l.
 func (l *limit) away(now limits.Time) bool {
-	return l.cluster.closed.Load() || l.cluster.part(l.key).down.Load() || within(now, l.broken.Load(), l.broken.Load()+int64(brokenFor)) && l.broken.Load() != 0
+	link := l.cluster.part(l.key)
+	return l.cluster.closed.Load() || link.down.Load() || int64(now) < link.slow.Load() || within(now, l.broken.Load(), l.broken.Load()+int64(brokenFor)) && l.broken.Load() != 0
 }
 
 // Short implements [limits.Lender].
@@ -382,14 +386,21 @@ func (l *limit) chunk() int64 {
 	if l.cluster.o.Mode == Strict || l.spec.Limit().Kind == limits.IdleReset {
 		return 0
 	}
-	while := max(l.use/10, min(l.use*l.horizon(), 200))
-	return int64(min(while, float64(l.spec.Capacity()-l.reserve.Load())/4))
+	most, part := ahead.Seconds(), 1.0 // of a second's use, the latter for slow callers
+	if fill := l.fill().Seconds(); fill > 0 {
+		part = min(1, fill)
+	}
+	if l.spec.Limit().Kind == limits.Window {
+		// It learns of all that was used as of the last of it, and so frees it late.
+		most, part = most/3, part/10
+	}
+	size := float64(l.spec.Capacity() - l.reserve.Load())
+	while := max(l.use*most, min(l.use*part, 200), min(2*l.use*part, 200, size/20))
+	return int64(min(while, size/4))
 }
 
-// horizon is the part of a second whose use a slow caller may have in hand.
-func (l *limit) horizon() float64 {
-	if fill := l.fill(); fill > 0 {
-		return min(1, fill.Seconds()/10)
-	}
-	return 1
+// low is at how many in hand more is asked for: so many that they last until an
+// answer is overdue.
+func (l *limit) low(chunk int64) int64 {
+	return max(chunk/3, min(int64(l.use*l.cluster.o.Timeout.Seconds()), chunk/2))
 }

@@ -8,9 +8,11 @@ import (
 
 // link is the breaker of a part of the keys: all of them on one server, those
 // of 256 slots on a cluster, of which one master may be away. While it is down
-// no decision asks Redis; a probe in the background finds out when that is of use again.
+// no decision asks Redis; a probe in the background finds out when that is of use
+// again. While it is slow no decision does either, until an answer has come.
 type link struct {
 	down atomic.Bool
+	slow atomic.Int64 // until when it is: a request has waited long enough for an answer, which may still come
 
 	mu      sync.Mutex // guards what follows
 	key     string     // to probe with
@@ -51,6 +53,7 @@ func (c *Cluster) fail(k *link, key string, err error) {
 func (c *Cluster) heal(k *link) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.slow.Store(0)
 	if k.down.Swap(false) {
 		c.count(-1, nil)
 	}

@@ -140,7 +140,7 @@ func (c *Cluster) fetch(ctx context.Context, claims []limits.Claim) bool {
 		return false
 	}
 	c.stats.waits.Add(1)
-	patience := time.NewTimer(2 * c.o.Timeout)
+	patience := time.NewTimer(c.o.Timeout / 4)
 	defer patience.Stop()
 	for i := range claims {
 		l := limitOf(claims[i].Limiter)
@@ -153,6 +153,7 @@ func (c *Cluster) fetch(ctx context.Context, claims []limits.Claim) bool {
 		case <-ctx.Done():
 			return true
 		case <-patience.C:
+			c.part(l.key).slow.Store(int64(c.now().Add(c.o.Timeout))) // decided without it, from now on
 			return true
 		}
 	}
