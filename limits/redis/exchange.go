@@ -171,6 +171,10 @@ func (l *limit) accept(now limits.Time, v []rueidis.RedisMessage) error {
 	c.stats.granted.Add(more)
 	chunk := l.chunk()
 	gap := l.pause()
+	ramps := l.spec.Limit().WarmUp != limits.WarmUp{} && st.B != unused && st.B > 0
+	if ramps { // more comes in than the limit says
+		gap, l.vain = min(gap, inRamp), 0
+	}
 	l.gap.Store(int64(gap))
 	l.lease.Forecast(rest, now.Add(time.Duration(full)), l.low(chunk))
 	switch {
@@ -189,8 +193,13 @@ func (l *limit) accept(now limits.Time, v []rueidis.RedisMessage) error {
 		l.drySpec.Store(l.spec)
 		l.dryFrom.Store(int64(now))
 		l.dryFor.Store(max(1, l.needed))
-		l.dryTill.Store(int64(now.Add(l.dry(max(time.Duration(wait), gap), more))))
+		dry := time.Duration(wait) // after a change of limit not a moment longer
+		if !l.fresh && !ramps {
+			dry = l.dry(max(dry, gap), more)
+		}
+		l.dryTill.Store(int64(now.Add(dry)))
 	}
+	l.fresh = l.fresh && l.needed == 0
 	until := l.good
 	if more > 0 && more <= l.needed {
 		// Redis counts as used what a request waits for: it must not lie about.

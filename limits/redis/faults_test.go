@@ -11,29 +11,6 @@ import (
 	"github.com/tollgate-dev/tollgate/limits/redis/redistest"
 )
 
-// fault is something that happens to Redis, and how it ends.
-type fault struct {
-	name   string
-	begin  func(*redistest.Server)
-	end    func(*redistest.Server)
-	breaks bool // decisions are made without Redis meanwhile
-}
-
-func faults() []fault {
-	return []fault{
-		{"dies", func(s *redistest.Server) { s.Kill() }, func(s *redistest.Server) { s.Up() }, true},
-		{"stalls", func(s *redistest.Server) { s.Stall() }, func(s *redistest.Server) { s.Resume() }, true},
-		{"is flushed", func(s *redistest.Server) { s.CLI("flushall") }, func(*redistest.Server) {}, false},
-		{"forgets its scripts", func(s *redistest.Server) { s.CLI("script", "flush") }, func(*redistest.Server) {}, false},
-		{"refuses writes", func(s *redistest.Server) { s.CLI("replicaof", "127.0.0.1", "1") }, func(s *redistest.Server) { s.CLI("replicaof", "no", "one") }, true},
-		{"is full", func(s *redistest.Server) {
-			s.CLI("config", "set", "maxmemory", "1")
-			s.CLI("config", "set", "maxmemory-policy", "noeviction")
-		},
-			func(s *redistest.Server) { s.CLI("config", "set", "maxmemory", "0") }, true},
-	}
-}
-
 var onErrors = []limits.OnError{limits.OnErrorLocal, limits.OnErrorAllow, limits.OnErrorDeny}
 
 // TestFaults is the matrix: what happens to Redis by how a limit goes on without
@@ -41,50 +18,62 @@ var onErrors = []limits.OnError{limits.OnErrorLocal, limits.OnErrorAllow, limits
 // from it all the time, ever at several times the limit.
 func TestFaults(t *testing.T) {
 	for _, mode := range []Mode{Leased, Strict} {
-		for _, f := range faults() {
-			t.Run(fmt.Sprintf("%s/%s", mode, f.name), func(t *testing.T) {
+		for _, f := range redistest.Faults() {
+			t.Run(fmt.Sprintf("%s/%s", mode, f.Name), func(t *testing.T) {
 				t.Parallel()
-				testFault(t, mode, f)
+				s := redistest.Start(t)
+				testFault(t, mode, f, s, Options{Addresses: []string{s.Addr}})
 			})
 		}
+		t.Run(fmt.Sprintf("%s/fails over", mode), func(t *testing.T) {
+			t.Parallel()
+			master, replica, sentinel := startSentinel(t, time.Minute) // which does nothing by itself
+			f := redistest.Fault{Name: "fails over", Breaks: true, Begin: (*redistest.Server).Kill, End: func(*redistest.Server) {
+				sentinel.CLI("sentinel", "failover", "mine")
+				eventually(t, 20*time.Second, func() bool { return strings.Contains(replica.CLI("role"), "master") }, sentinel.Log)
+			}}
+			testFault(t, mode, f, master, Options{Addresses: []string{sentinel.Addr}, SentinelMaster: "mine"})
+		})
 	}
 }
 
-func testFault(t *testing.T, mode Mode, f fault) {
-	s := redistest.Start(t)
+// testFault has the fault happen to s, on which instances with the options o are.
+func testFault(t *testing.T, mode Mode, f redistest.Fault, s *redistest.Server, o Options) {
 	var changes atomic.Int64
 	timeout := 2 * time.Second // far beyond what a busy machine takes
-	if f.name == "stalls" {
+	if f.Name == "stalls" {
 		timeout = 500 * time.Millisecond
 	}
-	c := join(t, Options{Addresses: []string{s.Addr}, Mode: mode, Instances: 2, Timeout: timeout, Changed: func(error) { changes.Add(1) }})
-	join(t, Options{Addresses: []string{s.Addr}, Mode: mode})
+	o.Mode, o.Timeout = mode, timeout
+	join(t, o)
+	o.Instances, o.Changed = 2, func(error) { changes.Add(1) }
+	c := join(t, o)
 	eventually(t, 5*time.Second, func() bool { return c.instances() == 2 }, func() string { return "the other instance is not seen" })
 	var ls []*limits.Limiter
 	for _, onError := range onErrors {
 		ls = append(ls, c.limiter(compile(t, limits.Limit{Kind: limits.Rate, N: 50, Period: time.Second, Burst: 10, OnError: onError}), "g", string(onError)))
 	}
 	use := func(d time.Duration) []used { return useUp(t, c, ls, d) }
-	use(400 * time.Millisecond) // the buckets are empty now
-	f.begin(s)
-	for end := time.Now().Add(5 * time.Second); f.breaks && c.Stats().Up && time.Now().Before(end); {
+	use(250 * time.Millisecond) // the buckets are empty now
+	f.Begin(s)
+	for end := time.Now().Add(5 * time.Second); f.Breaks && c.Stats().Up && time.Now().Before(end); {
 		for i, u := range use(20 * time.Millisecond) { // finds out
 			if u.slowest > 2*timeout {
 				t.Errorf("%s: a decision took %v, with a timeout of %v", onErrors[i], u.slowest, timeout)
 			}
 		}
 	}
-	meanwhile := use(800 * time.Millisecond)
-	f.end(s)
+	meanwhile := use(500 * time.Millisecond)
+	f.End(s)
 	began := time.Now()
-	back := use(500 * time.Millisecond)
+	back := use(400 * time.Millisecond)
 	eventually(t, 10*time.Second, func() bool { return c.Stats().Up }, func() string { return "Redis is back and not used" })
 	if took := time.Since(began); took > 2*time.Second {
 		t.Errorf("recovery took %v", took)
 	}
-	after := use(800 * time.Millisecond)
+	after := use(500 * time.Millisecond)
 	most := 10 + 50*time.Since(began).Seconds()
-	if n := changes.Load(); f.breaks && n != 2 || !f.breaks && n != 0 {
+	if n := changes.Load(); f.Breaks && n != 2 || !f.Breaks && n != 0 {
 		t.Errorf("%d changes of state were told", n)
 	}
 	for i, onError := range onErrors {
@@ -102,23 +91,23 @@ func testFault(t *testing.T, mode Mode, f fault) {
 }
 
 // judge checks what was decided during the fault.
-func judge(t *testing.T, f fault, onError limits.OnError, u used) {
+func judge(t *testing.T, f redistest.Fault, onError limits.OnError, u used) {
 	share := 50 * u.took.Seconds()
-	if f.breaks {
+	if f.Breaks {
 		share /= 2
 	}
 	busy := float64(u.tries) > 4*share // else the machine was, and the limit not in use
 	switch {
-	case !f.breaks || onError == limits.OnErrorLocal:
+	case !f.Breaks || onError == limits.OnErrorLocal:
 		if float64(u.admitted) > 10+share || busy && float64(u.admitted) < 0.5*share || u.undecided > 0 {
-			t.Errorf("%+v while Redis %s, want about %.0f admitted", u, f.name, share)
+			t.Errorf("%+v while Redis %s, want about %.0f admitted", u, f.Name, share)
 		}
 	case onError == limits.OnErrorAllow && u.admitted != u.tries:
 		t.Errorf("%+v, want all admitted", u)
 	case onError == limits.OnErrorDeny && u.undecided != u.tries:
 		t.Errorf("%+v, want none decided", u)
 	}
-	if f.breaks && u.slowest > 300*time.Millisecond {
+	if f.Breaks && u.slowest > 300*time.Millisecond {
 		t.Errorf("with the breaker open a decision took %v", u.slowest)
 	}
 }

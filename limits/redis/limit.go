@@ -61,6 +61,7 @@ type limit struct {
 	use       float64 // requests used a second
 	leaving   bool    // the exchange under way is the last under its limit
 	vain      int     // exchanges in a row that brought nothing
+	fresh     bool    // nothing was asked for yet under spec
 	busy      bool
 	again     bool
 	next      chan struct{} // closed when an exchange that has not begun yet is over
@@ -80,6 +81,7 @@ const (
 	askAgain   = time.Millisecond
 	freeAhead  = 50 * time.Millisecond
 	maxGap     = 400 * time.Millisecond
+	inRamp     = 10 * time.Millisecond
 	ahead      = 300 * time.Millisecond
 	atOnce     = 10 * time.Millisecond // how soon a request takes what it waited for
 	decisions  = 400                   // at least so many on one call to Redis, of a key that is in much use
@@ -365,7 +367,7 @@ func (l *limit) follow(s *limits.Spec) {
 			l.known.text = strconv.FormatInt(l.known.reset, 10) + " 0 - warm 0"
 		}
 	}
-	l.spec, l.specText = s, text
+	l.spec, l.specText, l.vain, l.fresh = s, text, 0, true
 }
 
 // measure keeps how busy l is.

@@ -130,18 +130,25 @@ func certificate(t *testing.T, dir string) *x509.CertPool {
 	return pool
 }
 
+// startSentinel runs a master with a replica, and a sentinel that finds it down
+// after a while.
+func startSentinel(t *testing.T, down time.Duration) (master, replica, sentinel *redistest.Server) {
+	t.Helper()
+	redistest.Need(t, "redis-sentinel")
+	master = redistest.Start(t)
+	host, port, _ := net.SplitHostPort(master.Addr)
+	replica = redistest.Start(t, "--replicaof", host, port, "--repl-diskless-sync-delay", "0")
+	eventually(t, 10*time.Second, func() bool { return strings.Contains(replica.CLI("info", "replication"), "master_link_status:up") },
+		func() string { return replica.CLI("info", "replication") })
+	sentinel = redistest.StartSentinel(t, fmt.Sprintf("sentinel monitor mine %s %s 1\nsentinel down-after-milliseconds mine %d\nsentinel failover-timeout mine 1000\n", host, port, down.Milliseconds()))
+	eventually(t, 30*time.Second, func() bool { return strings.Contains(sentinel.CLI("info", "sentinel"), "slaves=1") }, func() string { return sentinel.CLI("info", "sentinel") })
+	return master, replica, sentinel
+}
+
 // TestSentinelFailsOver kills the master: the sentinel makes the replica one,
 // and the limit goes on with it, without anything that was used coming back.
 func TestSentinelFailsOver(t *testing.T) {
-	redistest.Need(t, "redis-sentinel")
-	master := redistest.Start(t)
-	host, port, _ := net.SplitHostPort(master.Addr)
-	replica := redistest.Start(t, "--replicaof", host, port, "--repl-diskless-sync-delay", "0")
-	eventually(t, 10*time.Second, func() bool { return strings.Contains(replica.CLI("info", "replication"), "master_link_status:up") },
-		func() string { return replica.CLI("info", "replication") })
-	sentinel := redistest.StartSentinel(t, fmt.Sprintf("sentinel monitor mine %s %s 1\nsentinel down-after-milliseconds mine 300\nsentinel failover-timeout mine 1000\n", host, port))
-	eventually(t, 30*time.Second, func() bool { return strings.Contains(sentinel.CLI("info", "sentinel"), "slaves=1") }, func() string { return sentinel.CLI("info", "sentinel") })
-
+	master, replica, sentinel := startSentinel(t, 300*time.Millisecond)
 	o := Options{Addresses: []string{sentinel.Addr}, SentinelMaster: "mine"}
 	sharesTen(t, o, "g")
 	c := join(t, o)

@@ -135,7 +135,11 @@ func (s *Server) Resume() { _ = s.cmd.Process.Signal(syscall.SIGCONT) }
 func (s *Server) CLI(args ...string) string {
 	s.tb.Helper()
 	_, port, _ := net.SplitHostPort(s.Addr)
-	out, err := CLI(append([]string{"-p", port}, args...)...)
+	args = append([]string{"-p", port}, args...)
+	out, err := CLI(args...)
+	if err != nil && strings.Contains(out, "closed the connection") { // as at a failover
+		out, err = CLI(args...)
+	}
 	if err != nil {
 		s.tb.Fatalf("redis-cli %v: %v: %s", args, err, out)
 	}

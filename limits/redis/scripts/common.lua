@@ -77,7 +77,7 @@ function make.g(p)
   end
   local function ramping(st) return type(st.b) == 'number' and st.c < 0 end
   function k.settle(st)
-    if st.a > SECOND and not ramping(st) then st.a = 0 end -- the clock was set back
+    if st.a > SECOND and not ramping(st) then st.a, st.back = 0, true end -- the clock was set back
     if not k.warms then
       if st.b ~= 'cold' or st.a ~= NEVER then st.b, st.c = 'warm', 0 end
       return
@@ -164,7 +164,7 @@ function make.c(p, bounds)
     if st.a == NEVER or st.a < from then
       st.a, st.b = to - 1, 0
     elseif st.a >= to then -- the clock was set back
-      if st.b > 0 then st.b = k.n end
+      if st.b > 0 then st.b, st.back = k.n, true end
       st.a = to - 1
     end
   end
@@ -185,7 +185,7 @@ function make.w(p)
   function k.settle(st)
     local log, kept = st.log, {}
     if #log == 0 and st.b > 0 and st.a ~= NEVER then log = {{st.a, st.b}} end
-    if #log > 0 and log[#log][1] > SECOND then log = {{0, n}} end
+    if #log > 0 and log[#log][1] > SECOND then log, st.back = {{0, n}}, true end
     for _, e in ipairs(log) do
       if e[1] + period > 0 then kept[#kept + 1] = e end
     end
@@ -234,7 +234,7 @@ function make.i(p)
   local n, period = p[1], p[2]
   local k = {n = n, per_second = n / period * SECOND, silence = true}
   function k.settle(st)
-    if st.a > SECOND then st.a, st.b = 0, n end
+    if st.a > SECOND then st.a, st.b, st.back = 0, n, true end
     if st.a + period <= 0 then st.a, st.b = NEVER, 0 end
   end
   function k.level(st) return n - st.b end

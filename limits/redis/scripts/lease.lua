@@ -69,7 +69,7 @@ return guard(function()
   if free == 0 and room > 0 then
     -- Half of what is left, so that others find something too; but no last crumbs, each a call.
     local part = room * 8 <= k.n - reserve and room or math.floor(room / 2)
-    local more = math.min(room, math.max(need, math.min(want, part)))
+    local more = room >= need and math.max(need, math.min(want, part)) or 0 -- a part of it helps nobody
     if more > 0 then
       if k.begin then k.begin(st) end
       mine.g, room = mine.g + more, room - more

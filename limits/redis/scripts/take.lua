@@ -4,7 +4,9 @@
 -- The answer is 1 or 0, the time, and for each key: allowed, remaining, wait, full, what to remember.
 local FIELDS = 6
 
--- decide answers about one key, and takes from its state.
+local look = ARGV[2] == 'look'
+
+-- decide answers about one key, and takes from its state. Who looks is told what there is before that.
 local function decide(st, k, n)
   local before = k.level(st) - st.held
   local ask = math.max(n, 1)
@@ -20,13 +22,13 @@ local function decide(st, k, n)
       k.begin(st)
       st.c = st.c + n
       st.a = math.max(st.a, math.min(0, math.max(st.a, -k.n * SECOND / k.per_second) + n * SECOND / k.per_second))
-      if k.free > 0 then left = left - n end
+      if k.free > 0 and not look then left = left - n end
     end
     return true, left, 0
   end
   if before >= ask then
     if n > 0 then k.take(st, n, 0) end
-    return true, before - math.max(n, 0), 0
+    return true, look and before or before - n, 0
   end
   local wait = k.wait(st, ask + st.held)
   if wait == 0 then wait = k.wait(st, k.n) end
@@ -47,13 +49,14 @@ local function try(dropped)
       opened[#opened + 1] = o
     end
     if dropped[group] then n = 0 end
+    local full = look and o.k.full(o.st)
     local allowed, left, wait = decide(o.st, o.k, n)
     if group ~= '0' then groups[group] = true end
     if not allowed and ARGV[at + 5] ~= '1' and not dropped[group] then
       admitted = false
       refusing[group] = true
     end
-    answer[#answer + 1] = {allowed and 1 or 0, whole(math.max(0, left)), whole(wait), whole(o.k.full(o.st)), o}
+    answer[#answer + 1] = {allowed and 1 or 0, whole(math.max(0, left)), whole(wait), whole(full or o.k.full(o.st)), o}
   end
   local stands = next(groups) == nil
   for g in pairs(groups) do stands = stands or not refusing[g] and not dropped[g] end
@@ -70,8 +73,13 @@ return guard(function()
     if not again.relief then break end -- all refuse: so does the request
     r = again
   end
-  if r.admitted and ARGV[2] ~= 'look' then
+  if r.admitted and not look then
     for _, o in ipairs(r.opened) do save(o.key, o.st, o.k) end
+  else -- that the clock was set back is noted once, by whoever sees it first
+    for i, key in ipairs(KEYS) do
+      local at = 2 + (i - 1) * FIELDS
+      if r.opened[key].st.back then save(key, open(key, ARGV[at + 1], ARGV[at + 2], ARGV[at + 3])) end
+    end
   end
   local out = {r.admitted and 1 or 0, written(0)}
   for _, e in ipairs(r.answer) do
