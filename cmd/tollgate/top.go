@@ -83,7 +83,7 @@ func (r *remote) topOnce(cmd *cobra.Command, f topFlags) error {
 func (r *remote) topLive(ctx context.Context, f topFlags) (err error) {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	p := &top.Picture{Server: r.Server, By: top.Order(f.by)}
+	p := &top.Picture{Server: r.Address(), By: top.Order(f.by)}
 	if err := r.look(ctx, p); err != nil {
 		return err
 	}

@@ -187,7 +187,7 @@ func (c *Client) do(ctx context.Context, k call) (etag string, err error) {
 	}
 	req, err := http.NewRequestWithContext(ctx, k.method, strings.TrimRight(c.Server, "/")+k.path, body)
 	if err != nil {
-		return "", fmt.Errorf("server %q: %w: want an address such as http://127.0.0.1:8080", c.Server, err)
+		return "", c.unusable(err)
 	}
 	if body != nil {
 		req.Header.Set("content-type", "application/json")
@@ -208,23 +208,40 @@ func (c *Client) do(ctx context.Context, k call) (etag string, err error) {
 	defer resp.Body.Close()
 	if k.copy != nil && resp.StatusCode < http.StatusBadRequest {
 		if _, err := io.Copy(k.copy, resp.Body); err != nil {
-			return "", fmt.Errorf("%s: %w", c.Server, err)
+			return "", fmt.Errorf("%s: %w", c.Address(), err)
 		}
 		return "", nil
 	}
 	data, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
-		return "", fmt.Errorf("%s: %w", c.Server, err)
+		return "", fmt.Errorf("%s: %w", c.Address(), err)
 	}
 	if resp.StatusCode >= http.StatusBadRequest {
 		return "", c.refusal(resp, data)
 	}
 	if k.out != nil {
 		if err := json.Unmarshal(data, k.out); err != nil {
-			return "", fmt.Errorf("%s answers what is not Tollgate's admin API (%w): check --server", c.Server, err)
+			return "", fmt.Errorf("%s answers what is not Tollgate's admin API (%w): check --server", c.Address(), err)
 		}
 	}
 	return resp.Header.Get("etag"), nil
+}
+
+// Address is the server's address as it may be shown: without a password.
+func (c *Client) Address() string {
+	u, err := url.Parse(c.Server)
+	if err != nil {
+		return "the server"
+	}
+	return u.Redacted()
+}
+
+// unusable is about an address that is none. What it is may hold a password.
+func (c *Client) unusable(err error) error {
+	if u := new(url.Error); errors.As(err, &u) {
+		err = u.Err
+	}
+	return fmt.Errorf("the server's address: %w: want one such as http://127.0.0.1:8080", err)
 }
 
 func (c *Client) unreachable(err error) error {
@@ -233,9 +250,9 @@ func (c *Client) unreachable(err error) error {
 		err = u.Err // without the URL, which is named here
 	}
 	if errors.Is(err, syscall.ECONNREFUSED) {
-		return fmt.Errorf("no Tollgate answers at %s: start `tollgate serve`, or name another server with --server or TOLLGATE_SERVER", c.Server)
+		return fmt.Errorf("no Tollgate answers at %s: start `tollgate serve`, or name another server with --server or TOLLGATE_SERVER", c.Address())
 	}
-	return fmt.Errorf("%s: %w", c.Server, err)
+	return fmt.Errorf("%s: %w", c.Address(), err)
 }
 
 // refusal reads a problem, and makes one of what is not.

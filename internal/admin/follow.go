@@ -47,7 +47,7 @@ type EventStream struct {
 func (c *Client) Follow(ctx context.Context, after string) (*EventStream, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimRight(c.Server, "/")+"/v1/events", nil)
 	if err != nil {
-		return nil, fmt.Errorf("server %q: %w: want an address such as http://127.0.0.1:8080", c.Server, err)
+		return nil, c.unusable(err)
 	}
 	if after != "" {
 		req.Header.Set("last-event-id", after)
@@ -64,7 +64,7 @@ func (c *Client) Follow(ctx context.Context, after string) (*EventStream, error)
 		data, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 		return nil, errors.Join(c.refusal(resp, data), err)
 	}
-	s := &EventStream{server: c.Server, body: resp.Body, lines: bufio.NewScanner(resp.Body)}
+	s := &EventStream{server: c.Address(), body: resp.Body, lines: bufio.NewScanner(resp.Body)}
 	s.lines.Buffer(nil, maxEvent)
 	s.quiet = time.AfterFunc(silence, func() { _ = resp.Body.Close() })
 	return s, nil

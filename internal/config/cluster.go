@@ -63,7 +63,7 @@ func (r *reader) redis(n yamlfile.Node) *Redis {
 			c.Addresses = n.Strings()
 			for _, a := range c.Addresses {
 				if !isHostPort(a) {
-					n.Errorf("%q: want HOST:PORT", a)
+					n.Errorf("want HOST:PORT: username and password are keys of their own") // what stands there may hold one
 				}
 			}
 		},

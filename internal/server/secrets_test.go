@@ -1,10 +1,12 @@
 package server_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"io"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 
@@ -28,7 +30,7 @@ func TestNothingTellsASecret(t *testing.T) {
 	r := start(t, base+`admin: {token: "${TOLLGATE_TEST_ADMIN_TOKEN}"}
 credentials: [{header: authorization, scheme: Bearer}, {header: x-api-key}, {query: api_key}, {cookie: session}]
 authz: {descriptors: [[{key: area, from: path}]]}
-telemetry: {traces: otlp, log: {level: debug, refusals_every: 50ms}}
+telemetry: {traces: otlp, audit: audit.log, log: {level: debug, refusals_every: 50ms}}
 `)
 	var answers bytes.Buffer // all that the server answers
 	ask := func(method, path, body, token string) string {
@@ -52,6 +54,7 @@ telemetry: {traces: otlp, log: {level: debug, refusals_every: 50ms}}
 		_ = resp.Header.Write(&answers)
 		return string(text)
 	}
+	events := secretEvents(t, r, adminToken)
 	say := func(text string) string { answers.WriteString(text + "\n"); return text }
 	say(ask("PUT", "/v1/consumers/billing", `{"limits":"1/h"}`, adminToken))
 	issued := ask("POST", "/v1/consumers/billing/tokens", `{"id":"prod"}`, adminToken) // shows it, this once
@@ -91,7 +94,9 @@ telemetry: {traces: otlp, log: {level: debug, refusals_every: 50ms}}
 	for _, c := range []struct{ method, path, body, token string }{
 		{"GET", "/v1/consumers", "", adminToken}, {"GET", "/v1/consumers", "", guessed}, {"GET", "/v1/consumers/billing", "", adminToken},
 		{"GET", "/v1/consumers/billing/tokens", "", adminToken}, {"GET", "/v1/consumers/billing/usage", "", adminToken}, {"GET", "/v1/settings", "", adminToken},
-		{"GET", "/v1/top", "", adminToken}, {"GET", "/v1/config", "", adminToken}, {"GET", "/v1/upstreams", "", adminToken},
+		{"GET", "/v1/top", "", adminToken}, {"GET", "/v1/refusals", "", adminToken}, {"PUT", "/v1/settings", `{"log_level":"loud"}`, adminToken}, {"PUT", "/v1/settings", `{"mode":"shadow"}`, adminToken},
+		{"PUT", "/v1/settings", `{"mode":"enforce"}`, adminToken}, {"DELETE", "/v1/consumers/billing/usage", "", adminToken}, {"GET", "/v1/consumers?q=" + guessed, "", guessed}, {"GET", "/readyz", "", ""}, {"GET", "/healthz", "", ""},
+		{"GET", "/healthcheck", "", ""}, {"GET", "/console/main.js", "", ""}, {"GET", "/debug/pprof/?" + query, "", ""}, {"GET", "/debug/vars", "", ""}, {"OPTIONS", "/v1/events", "", guessed}, {"GET", "/v1/config", "", adminToken}, {"GET", "/v1/upstreams", "", adminToken},
 		{"POST", "/v1/consumers/billing/tokens", `{"id":"prod"}`, adminToken}, {"POST", "/console/session", `{"token":"` + guessed + `"}`, ""},
 		{"POST", "/console/session", `{"token":"` + adminToken + `"}`, ""}, {"GET", "/console/session", "", ""}, {"GET", "/", "", ""}, {"GET", "/rlconfig", "", ""},
 		{"GET", "/stats", "", ""}, {"GET", "/openapi.yaml", "", ""}, {"GET", "/nowhere?" + query, "", ""}, {"POST", "/json", `{"domain":"` + guessed, ""},
@@ -122,7 +127,11 @@ telemetry: {traces: otlp, log: {level: debug, refusals_every: 50ms}}
 		}
 		spans.Write(text)
 	}
-	for name, text := range map[string]string{"the log": r.log.String(), "metrics": string(scrape(t, r)), "traces": spans.String(), "answers": answers.String()} {
+	audit, err := os.ReadFile(r.dir + "/audit.log")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{"the audit": string(audit), "events": events("config.reload"), "the log": r.log.String(), "metrics": string(scrape(t, r)), "traces": spans.String(), "answers": answers.String()} {
 		if len(text) < 500 {
 			t.Errorf("%s: only %q", name, text)
 		}
@@ -133,6 +142,11 @@ telemetry: {traces: otlp, log: {level: debug, refusals_every: 50ms}}
 		}
 	}
 	// The search can fail.
+	for _, kind := range []string{"token.issue", "token.rotate", "settings.set", "usage.reset", "config.reload"} {
+		if !strings.Contains(string(audit), kind) {
+			t.Errorf("the audit tells of no %s", kind)
+		}
+	}
 	if !strings.Contains(r.log.String(), `"consumer":"billing"`) || !strings.Contains(spans.String(), "billing") {
 		t.Error("what is no secret is not told either")
 	}
@@ -141,5 +155,54 @@ telemetry: {traces: otlp, log: {level: debug, refusals_every: 50ms}}
 	}
 	if strings.Contains(r.log.String(), "5ecret") {
 		t.Errorf("the end tells a secret:\n%s", r.log.String())
+	}
+}
+
+// secretEvents follows the events of a server that wants its admin token, and
+// returns what reads them up to one of a kind.
+func secretEvents(t *testing.T, r *running, adminToken string) func(last string) string {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), "GET", "http://"+r.HTTPAddr()+"/v1/events", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("authorization", "Bearer "+adminToken)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = resp.Body.Close() })
+	return func(last string) string {
+		var text strings.Builder
+		for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+			if text.WriteString(lines.Text() + "\n"); strings.Contains(lines.Text(), last) {
+				return text.String()
+			}
+		}
+		t.Errorf("no event %s in %s", last, text.String())
+		return text.String()
+	}
+}
+
+// TestStoresThatAreAwayTellNoSecret: neither their addresses' passwords nor
+// those beside, where connecting fails and is told of.
+func TestStoresThatAreAwayTellNoSecret(t *testing.T) {
+	for name, config := range map[string]string{
+		"redis":    `cluster: {redis: {addresses: ["127.0.0.1:1"], username: limits, password: redis-5ecret, tls: {}}, on_error: local}`,
+		"postgres": `consumers: {source: postgres, dsn: "postgres://u:dsn-5ecret@127.0.0.1:1/db?sslmode=disable"}`,
+		"mysql":    `consumers: {source: mysql, dsn: "u:dsn-5ecret@tcp(127.0.0.1:1)/db"}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := start(t, `listen: {grpc: "127.0.0.1:0", http: "127.0.0.1:0", drain: 0s}`+"\ntelemetry: {log: {level: debug}}\n"+config+"\n")
+			eventually(t, "that it is away, in the log", func() bool { return strings.Contains(r.log.String(), "refused") })
+			said := r.log.String() + string(scrape(t, r))
+			for _, path := range []string{"/readyz", "/v1/config", "/v1/consumers", "/v1/refusals"} {
+				_, body := get(t, r.HTTPAddr(), path)
+				said += body
+			}
+			if i := strings.Index(said, "5ecret"); i >= 0 {
+				t.Errorf("a password is told: %q", said[max(0, i-200):min(len(said), i+100)])
+			}
+		})
 	}
 }
