@@ -100,5 +100,6 @@ its objects stay as they are.`,
 			return usagef("%s: no such command %q", cmd.CommandPath(), args[0])
 		},
 	}
+	root.AddCommand(newRun())
 	return root
 }

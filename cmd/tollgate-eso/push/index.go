@@ -11,6 +11,7 @@ import (
 
 	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/eso"
 	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/webhook"
+	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/windows"
 )
 
 // indexField is under which an index of external secrets by what they read is
@@ -47,6 +48,9 @@ func IndexValues(o client.Object) []string {
 	}
 	if owner := ownerOf(e); owner != "" {
 		add("owner\x00" + owner)
+	}
+	if windows.Set(e) {
+		add("paused")
 	}
 	for _, r := range e.Reads() {
 		add("store\x00" + r.Store.String())
@@ -101,6 +105,18 @@ func (x *Index) Find(ctx context.Context, j webhook.Job, stores []eso.AnyStore) 
 func (x *Index) ownedBy(ctx context.Context, owner string) ([]*eso.ExternalSecret, error) {
 	f := found{seen: map[client.ObjectKey]bool{}}
 	err := x.list(ctx, &f, "owner\x00"+owner, func(*eso.ExternalSecret) bool { return true })
+	return f.all, err
+}
+
+// paused returns the external secrets with a window that was set by a pause, of
+// those that read one of the stores.
+func (x *Index) paused(ctx context.Context, stores []eso.AnyStore) ([]*eso.ExternalSecret, error) {
+	f := found{seen: map[client.ObjectKey]bool{}}
+	err := x.list(ctx, &f, "paused", func(e *eso.ExternalSecret) bool {
+		return slices.ContainsFunc(e.Stores(), func(read eso.Store) bool {
+			return slices.ContainsFunc(stores, func(s eso.AnyStore) bool { return s.Store == read })
+		})
+	})
 	return f.all, err
 }
 

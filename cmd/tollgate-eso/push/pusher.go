@@ -179,10 +179,6 @@ func (p *Pusher) castNet(now time.Time) (time.Duration, error) {
 // push works on the jobs of an upstream that are due.
 func (p *Pusher) push(ctx context.Context, now time.Time, u Upstream, due []webhook.Job) (time.Duration, error) {
 	pending := p.metrics.pending.WithLabelValues(u.ID)
-	if len(due) == 0 {
-		pending.Set(0)
-		return idle, nil
-	}
 	plan, err := p.targets.plan(ctx, now, u, due)
 	if err != nil {
 		return idle, err
@@ -206,7 +202,9 @@ func (p *Pusher) push(ctx context.Context, now time.Time, u Upstream, due []webh
 		if err := p.targets.annotate(ctx, now, u.ID, t); err != nil {
 			return p.o.Retry, err
 		}
-		p.metrics.syncs.WithLabelValues(u.ID).Add(float64(len(t.members)))
+		if !t.release {
+			p.metrics.syncs.WithLabelValues(u.ID).Add(float64(len(t.members)))
+		}
 		p.metrics.calls.WithLabelValues(u.ID).Add(float64(t.calls))
 	}
 	if len(batch) > 0 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"strconv"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/allowance"
 	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/eso"
 	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/webhook"
+	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/windows"
 )
 
 // Annotations that make External Secrets refresh. A ClusterExternalSecret passes
@@ -29,7 +31,8 @@ const (
 type target struct {
 	cluster string // a ClusterExternalSecret's name; empty: the only member
 	members []*eso.ExternalSecret
-	calls   int // that the members make
+	calls   int  // that the members make
+	release bool // takes a window back; the members are not annotated where nothing else wants it
 }
 
 func (t *target) key() client.ObjectKey {
@@ -42,9 +45,10 @@ func (t *target) key() client.ObjectKey {
 // targets knows which objects were annotated and have not come back. It is for
 // one goroutine.
 type targets struct {
-	o      Options
-	forced map[client.ObjectKey]time.Time // when, exactly; the annotation says only the second
-	flying map[client.ObjectKey]flight    // external secrets
+	o        Options
+	forced   map[client.ObjectKey]time.Time // when, exactly; the annotation says only the second
+	released map[client.ObjectKey]time.Time // when a window was taken back
+	flying   map[client.ObjectKey]flight    // external secrets
 }
 
 // flight is an external secret that was annotated and has not refreshed yet.
@@ -56,7 +60,7 @@ type flight struct {
 }
 
 func newTargets(o Options) *targets {
-	return &targets{o: o, forced: map[client.ObjectKey]time.Time{}, flying: map[client.ObjectKey]flight{}}
+	return &targets{o: o, forced: map[client.ObjectKey]time.Time{}, released: map[client.ObjectKey]time.Time{}, flying: map[client.ObjectKey]flight{}}
 }
 
 // plan is what is to be done for some jobs.
@@ -104,7 +108,28 @@ func (t *targets) plan(ctx context.Context, now time.Time, u Upstream, jobs []we
 		}
 	}
 	t.forget(now)
-	return p, nil
+	return p, t.releases(ctx, now, u.ID, stores, seen, &p)
+}
+
+// releases adds the external secrets that have a window of a pause which is
+// over. Taking it out changes them, which makes External Secrets refresh them, so
+// that they wait for their turn too.
+func (t *targets) releases(ctx context.Context, now time.Time, upstream string, stores []eso.AnyStore, seen map[client.ObjectKey]bool, p *plan) error {
+	if s, ok := t.o.Allowance.State(upstream); !ok || s.Paused() {
+		return nil
+	}
+	all, err := t.o.Index.paused(ctx, stores)
+	if err != nil {
+		return err
+	}
+	for _, e := range all {
+		key := client.ObjectKeyFromObject(e)
+		if seen[key] || now.Sub(t.released[key]) < t.o.Coalesce { // the cache lags
+			continue
+		}
+		p.pending = append(p.pending, &target{members: []*eso.ExternalSecret{e}, calls: e.Calls(), release: true})
+	}
+	return nil
 }
 
 // wants reports whether a job is not done for an external secret.
@@ -197,38 +222,58 @@ func (f flight) landed(e *eso.ExternalSecret) bool {
 
 // annotate makes External Secrets refresh a target. Who is gone needs none.
 func (t *targets) annotate(ctx context.Context, now time.Time, upstream string, next *target) error {
-	value := now.Unix()
-	for _, m := range next.members {
-		// The same value twice would be no change.
-		value = max(value, t.when(m).Unix()+1)
-	}
-	name, object := forceSync, metav1.PartialObjectMetadata{}
-	kind := "ExternalSecret"
-	if next.cluster != "" {
-		name, kind = forceSyncCluster, "ClusterExternalSecret"
-	}
-	object.SetGroupVersionKind(eso.V1(kind))
-	object.Namespace, object.Name = next.key().Namespace, next.key().Name
-	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"annotations": map[string]string{name: strconv.FormatInt(value, 10)}}})
+	kind, patch, err := next.patch(t.value(now, next))
 	if err != nil {
 		return err
 	}
+	var object metav1.PartialObjectMetadata
+	object.SetGroupVersionKind(eso.V1(kind))
+	object.Namespace, object.Name = next.key().Namespace, next.key().Name
 	err = t.o.Client.Patch(ctx, &object, client.RawPatch(types.MergePatchType, patch))
+	if next.release && apierrors.IsConflict(err) {
+		return nil // somebody was faster: it is looked at again
+	}
 	if err != nil && !apierrors.IsNotFound(err) {
 		return fmt.Errorf("annotate %s %s: %w", kind, next.key(), err)
 	}
-	t.forced[next.key()] = now
+	if next.release {
+		t.released[next.key()] = now
+	} else {
+		t.forced[next.key()] = now
+	}
 	for _, m := range next.members {
 		t.flying[client.ObjectKeyFromObject(m)] = flight{upstream: upstream, calls: m.Calls(), at: now, synced: m.Status.SyncedResourceVersion}
 	}
 	return nil
 }
 
+// value is the next one of a target's annotation: the same value twice would be
+// no change.
+func (t *targets) value(now time.Time, next *target) int64 {
+	value := now.Unix()
+	for _, m := range next.members {
+		value = max(value, t.when(m).Unix()+1)
+	}
+	return value
+}
+
+// patch returns what changes in an object of which kind.
+func (n *target) patch(value int64) (kind string, patch []byte, err error) {
+	name, kind := forceSync, "ExternalSecret"
+	switch {
+	case n.release:
+		patch, err = windows.Release(n.members[0])
+		return kind, patch, err
+	case n.cluster != "":
+		name, kind = forceSyncCluster, "ClusterExternalSecret"
+	}
+	patch, err = json.Marshal(map[string]any{"metadata": map[string]any{"annotations": map[string]string{name: strconv.FormatInt(value, 10)}}})
+	return kind, patch, err
+}
+
 // forget drops what the annotations say by now.
 func (t *targets) forget(now time.Time) {
-	for key, at := range t.forced {
-		if now.Sub(at) > t.o.Settle+t.o.Coalesce {
-			delete(t.forced, key)
-		}
-	}
+	old := func(_ client.ObjectKey, at time.Time) bool { return now.Sub(at) > t.o.Settle+t.o.Coalesce }
+	maps.DeleteFunc(t.forced, old)
+	maps.DeleteFunc(t.released, old)
 }

@@ -1,0 +1,178 @@
+// Package companion wires the parts of `tollgate-eso run` together: the cluster's
+// cache, Tollgate's allowance, the webhooks, the pusher and the writer of
+// conditions. It is stopped by its context, and what it holds on disk stays.
+package companion
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	toolscache "k8s.io/client-go/tools/cache"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/allowance"
+	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/config"
+	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/eso"
+	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/pressure"
+	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/push"
+	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/webhook"
+	"github.com/tollgate-dev/tollgate/internal/admin"
+)
+
+// Options of a companion.
+type Options struct {
+	Config  *config.Config
+	DataDir string
+	Log     *slog.Logger
+}
+
+// Companion is everything, not running yet.
+type Companion struct {
+	o        Options
+	manager  manager.Manager
+	queue    *webhook.Queue
+	listener *listener
+	watcher  *allowance.Watcher
+	registry *prometheus.Registry
+}
+
+// New sets everything up. What it opens is closed by [Companion.Run].
+func New(ctx context.Context, cluster *rest.Config, o Options) (_ *Companion, err error) {
+	c := &Companion{o: o, registry: prometheus.NewRegistry()}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, c.close())
+		}
+	}()
+	if err := os.MkdirAll(o.DataDir, 0o700); err != nil {
+		return nil, fmt.Errorf("data folder: %w", err)
+	}
+	if c.queue, err = webhook.OpenQueue(filepath.Join(o.DataDir, "events.db")); err != nil {
+		return nil, err
+	}
+	receiver := webhook.New(webhook.Options{Hooks: o.Config.Hooks, Queue: c.queue, Now: time.Now, Log: o.Log, Registry: c.registry})
+	if c.listener, err = listen(o.Config, receiver); err != nil {
+		return nil, err
+	}
+	if c.manager, err = c.newManager(cluster); err != nil {
+		return nil, err
+	}
+	token := admin.Client{Server: o.Config.Server, Token: o.Config.Token}
+	c.watcher = allowance.New(allowance.Options{Client: &token, Log: o.Log})
+	return c, c.addParts(ctx)
+}
+
+// newManager makes what watches the cluster. The cache has no managed fields,
+// which are larger than the rest.
+func (c *Companion) newManager(cluster *rest.Config) (manager.Manager, error) {
+	scheme := runtime.NewScheme()
+	if err := errors.Join(eso.AddToScheme(scheme), clientgoscheme.AddToScheme(scheme)); err != nil {
+		return nil, err
+	}
+	cluster = rest.CopyConfig(cluster)
+	cluster.QPS, cluster.Burst = 50, 200
+	m, err := manager.New(cluster, manager.Options{
+		Scheme: scheme,
+		Cache:  cache.Options{DefaultTransform: cache.TransformStripManagedFields()},
+		Metrics: metricsserver.Options{BindAddress: c.o.Config.Status, ExtraHandlers: map[string]http.Handler{
+			"/status":  http.HandlerFunc(c.status),
+			"/healthz": http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") }),
+			"/readyz":  http.HandlerFunc(c.ready),
+		}},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cluster: %w", err)
+	}
+	if err := metrics.Registry.Register(c.registry); err != nil {
+		return nil, err // the manager's registry is the process's: one companion in each
+	}
+	return m, nil
+}
+
+// addParts adds what runs.
+func (c *Companion) addParts(ctx context.Context) error {
+	index, err := push.NewIndex(ctx, c.manager.GetFieldIndexer(), c.manager.GetClient())
+	if err != nil {
+		return err
+	}
+	stores, err := c.storeChanges(ctx)
+	if err != nil {
+		return err
+	}
+	pusher := push.Options{Queue: c.queue, Index: index, Client: c.manager.GetClient(), Allowance: c.watcher,
+		Coalesce: c.o.Config.Coalesce, Net: c.o.Config.Net, Log: c.o.Log, Registry: c.registry}
+	writer := pressure.Options{Client: c.manager.GetClient(), Source: c.watcher, Recorder: c.manager.GetEventRecorder("tollgate-eso"),
+		Stores: stores, Log: c.o.Log, Registry: c.registry}
+	for _, u := range c.o.Config.Upstreams {
+		pusher.Upstreams = append(pusher.Upstreams, push.Upstream{ID: u.ID, Stores: u.Stores})
+		writer.Upstreams = append(writer.Upstreams, pressure.Upstream{ID: u.ID, Stores: u.Stores, Windows: u.Windows})
+	}
+	for _, run := range []func(context.Context) error{c.watcher.Run, push.New(pusher).Run, pressure.New(writer).Run, c.listener.run} {
+		if err := c.manager.Add(manager.RunnableFunc(run)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// storeChanges returns a channel that holds a value when a store has changed.
+func (c *Companion) storeChanges(ctx context.Context) (<-chan struct{}, error) {
+	changed := make(chan struct{}, 1)
+	tell := func() {
+		select {
+		case changed <- struct{}{}:
+		default:
+		}
+	}
+	for _, o := range []client.Object{&eso.SecretStore{}, &eso.ClusterSecretStore{}} {
+		informer, err := c.manager.GetCache().GetInformer(ctx, o, cache.BlockUntilSynced(false))
+		if err != nil {
+			return nil, fmt.Errorf("stores: are External Secrets' CRDs installed? %w", err)
+		}
+		_, err = informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
+			AddFunc:    func(any) { tell() },
+			UpdateFunc: func(any, any) { tell() },
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return changed, nil
+}
+
+// Addr returns where webhooks are received.
+func (c *Companion) Addr() string { return c.listener.addr() }
+
+// Run works until ctx ends. It may be called once.
+func (c *Companion) Run(ctx context.Context) error {
+	c.o.Log.Info("running", "webhooks", c.Addr(), "status", c.o.Config.Status, "hooks", len(c.o.Config.Hooks), "tollgate", c.o.Config.Server)
+	err := c.manager.Start(ctx)
+	metrics.Registry.Unregister(c.registry)
+	return errors.Join(err, c.close())
+}
+
+func (c *Companion) close() error {
+	var errs []error
+	if c.listener != nil {
+		errs = append(errs, c.listener.close())
+	}
+	if c.queue != nil {
+		errs = append(errs, c.queue.Close())
+	}
+	return errors.Join(errs...)
+}

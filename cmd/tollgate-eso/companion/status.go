@@ -1,0 +1,93 @@
+package companion
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+
+	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/eso"
+	"github.com/tollgate-dev/tollgate/extauthz/upstreams"
+)
+
+// Status is what GET /status answers.
+type Status struct {
+	Tollgate    string           `json:"tollgate"` // "reachable", or why not
+	Waiting     int              `json:"waiting"`  // events, one per record
+	Upstreams   []UpstreamStatus `json:"upstreams"`
+	Unreachable []Unreachable    `json:"unreachable"`
+}
+
+// UpstreamStatus is how an upstream stands.
+type UpstreamStatus struct {
+	ID      string          `json:"id"`
+	State   upstreams.State `json:"state"` // "": Tollgate has none of this id
+	Allowed int             `json:"allowed"`
+	Stores  []string        `json:"stores"`
+}
+
+// Unreachable is an external secret that no force-sync reaches: External Secrets
+// ignores it.
+type Unreachable struct {
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+	Reason    string `json:"reason"`
+}
+
+// status answers GET /status.
+func (c *Companion) status(w http.ResponseWriter, r *http.Request) {
+	s := Status{Tollgate: "reachable", Upstreams: []UpstreamStatus{}, Unreachable: []Unreachable{}}
+	if _, err := c.watcher.Unreachable(); err != nil {
+		s.Tollgate = err.Error()
+	}
+	jobs, err := c.queue.Jobs()
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	s.Waiting = len(jobs)
+	drawn := map[eso.Store]bool{}
+	for _, u := range c.o.Config.Upstreams {
+		stores, err := u.Stores.Select(r.Context(), c.manager.GetClient())
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		one := UpstreamStatus{ID: u.ID, Stores: []string{}}
+		if state, ok := c.watcher.State(u.ID); ok {
+			one.State, one.Allowed = state.State, state.Calls()
+		}
+		for _, store := range stores {
+			drawn[store.Store] = true
+			one.Stores = append(one.Stores, store.String())
+		}
+		s.Upstreams = append(s.Upstreams, one)
+	}
+	var all eso.ExternalSecretList
+	if err := c.manager.GetClient().List(r.Context(), &all); err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	for i := range all.Items {
+		e := &all.Items[i]
+		if why := e.Unreachable(); why != "" && slices.ContainsFunc(e.Stores(), func(s eso.Store) bool { return drawn[s] }) {
+			s.Unreachable = append(s.Unreachable, Unreachable{Namespace: e.Namespace, Name: e.Name, Reason: why})
+		}
+	}
+	slices.SortFunc(s.Unreachable, func(a, b Unreachable) int {
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+	})
+	w.Header().Set("content-type", "application/json")
+	_ = json.NewEncoder(w).Encode(s) // whoever asked may have left
+}
+
+// ready answers GET /readyz: whether the cluster's objects are known, without
+// which webhooks are only kept.
+func (c *Companion) ready(w http.ResponseWriter, r *http.Request) {
+	if !c.manager.GetCache().WaitForCacheSync(r.Context()) {
+		http.Error(w, "the cluster's objects are not read yet", http.StatusServiceUnavailable)
+		return
+	}
+	fmt.Fprintln(w, "ok")
+}
