@@ -24,6 +24,7 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/allowance"
 	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/config"
@@ -46,7 +47,8 @@ type Companion struct {
 	o        Options
 	manager  manager.Manager
 	queue    *webhook.Queue
-	listener *listener
+	listener *listener // of webhooks
+	inside   *listener // of metrics and the status
 	watcher  *allowance.Watcher
 	registry *prometheus.Registry
 }
@@ -66,7 +68,15 @@ func New(ctx context.Context, cluster *rest.Config, o Options) (_ *Companion, er
 		return nil, err
 	}
 	receiver := webhook.New(webhook.Options{Hooks: o.Config.Hooks, Queue: c.queue, Now: time.Now, Log: o.Log, Registry: c.registry})
-	if c.listener, err = listen(o.Config, receiver); err != nil {
+	if c.listener, err = listen(o.Config.Listen, o.Config.TLS, receiver); err != nil {
+		return nil, err
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(prometheus.Gatherers{metrics.Registry, c.registry}, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /status", c.status)
+	mux.HandleFunc("GET /readyz", c.ready)
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	if c.inside, err = listen(o.Config.Status, config.TLS{}, mux); err != nil {
 		return nil, err
 	}
 	if c.manager, err = c.newManager(cluster); err != nil {
@@ -87,19 +97,12 @@ func (c *Companion) newManager(cluster *rest.Config) (manager.Manager, error) {
 	cluster = rest.CopyConfig(cluster)
 	cluster.QPS, cluster.Burst = 50, 200
 	m, err := manager.New(cluster, manager.Options{
-		Scheme: scheme,
-		Cache:  cache.Options{DefaultTransform: cache.TransformStripManagedFields()},
-		Metrics: metricsserver.Options{BindAddress: c.o.Config.Status, ExtraHandlers: map[string]http.Handler{
-			"/status":  http.HandlerFunc(c.status),
-			"/healthz": http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") }),
-			"/readyz":  http.HandlerFunc(c.ready),
-		}},
+		Scheme:  scheme,
+		Cache:   cache.Options{DefaultTransform: cache.TransformStripManagedFields()},
+		Metrics: metricsserver.Options{BindAddress: "0"}, // served with our own
 	})
 	if err != nil {
 		return nil, fmt.Errorf("cluster: %w", err)
-	}
-	if err := metrics.Registry.Register(c.registry); err != nil {
-		return nil, err // the manager's registry is the process's: one companion in each
 	}
 	return m, nil
 }
@@ -122,7 +125,7 @@ func (c *Companion) addParts(ctx context.Context) error {
 		pusher.Upstreams = append(pusher.Upstreams, push.Upstream{ID: u.ID, Stores: u.Stores})
 		writer.Upstreams = append(writer.Upstreams, pressure.Upstream{ID: u.ID, Stores: u.Stores, Windows: u.Windows})
 	}
-	for _, run := range []func(context.Context) error{c.watcher.Run, push.New(pusher).Run, pressure.New(writer).Run, c.listener.run} {
+	for _, run := range []func(context.Context) error{c.watcher.Run, push.New(pusher).Run, pressure.New(writer).Run, c.listener.run, c.inside.run} {
 		if err := c.manager.Add(manager.RunnableFunc(run)); err != nil {
 			return err
 		}
@@ -158,18 +161,22 @@ func (c *Companion) storeChanges(ctx context.Context) (<-chan struct{}, error) {
 // Addr returns where webhooks are received.
 func (c *Companion) Addr() string { return c.listener.addr() }
 
+// StatusAddr returns where metrics and the status are served.
+func (c *Companion) StatusAddr() string { return c.inside.addr() }
+
 // Run works until ctx ends. It may be called once.
 func (c *Companion) Run(ctx context.Context) error {
-	c.o.Log.Info("running", "webhooks", c.Addr(), "status", c.o.Config.Status, "hooks", len(c.o.Config.Hooks), "tollgate", c.o.Config.Server)
+	c.o.Log.Info("running", "webhooks", c.Addr(), "status", c.StatusAddr(), "hooks", len(c.o.Config.Hooks), "tollgate", c.o.Config.Server)
 	err := c.manager.Start(ctx)
-	metrics.Registry.Unregister(c.registry)
 	return errors.Join(err, c.close())
 }
 
 func (c *Companion) close() error {
 	var errs []error
-	if c.listener != nil {
-		errs = append(errs, c.listener.close())
+	for _, l := range []*listener{c.listener, c.inside} {
+		if l != nil {
+			errs = append(errs, l.close())
+		}
 	}
 	if c.queue != nil {
 		errs = append(errs, c.queue.Close())

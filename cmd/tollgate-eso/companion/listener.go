@@ -16,7 +16,7 @@ import (
 	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/config"
 )
 
-// listener serves webhooks.
+// listener is a port.
 type listener struct {
 	lis     net.Listener
 	server  *http.Server
@@ -25,29 +25,29 @@ type listener struct {
 
 // listen opens the port, so that an address that is taken is known at start. A
 // rotated certificate is picked up.
-func listen(c *config.Config, h http.Handler) (*listener, error) {
+func listen(address string, files config.TLS, h http.Handler) (*listener, error) {
 	l := &listener{server: &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 15 * time.Second,
 		WriteTimeout: 15 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}}
-	if c.TLS.Cert != "" {
+	if files.Cert != "" {
 		var err error
-		if l.watcher, err = certwatcher.New(c.TLS.Cert, c.TLS.Key); err != nil {
+		if l.watcher, err = certwatcher.New(files.Cert, files.Key); err != nil {
 			return nil, fmt.Errorf("tls: %w", err)
 		}
 		l.server.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: l.watcher.GetCertificate}
-		if c.TLS.ClientCA != "" {
-			pem, err := os.ReadFile(c.TLS.ClientCA)
+		if files.ClientCA != "" {
+			pem, err := os.ReadFile(files.ClientCA)
 			if err != nil {
 				return nil, fmt.Errorf("tls.client_ca: %w", err)
 			}
 			pool := x509.NewCertPool()
 			if !pool.AppendCertsFromPEM(pem) {
-				return nil, fmt.Errorf("tls.client_ca: %s has no certificate in PEM", c.TLS.ClientCA)
+				return nil, fmt.Errorf("tls.client_ca: %s has no certificate in PEM", files.ClientCA)
 			}
 			l.server.TLSConfig.ClientCAs, l.server.TLSConfig.ClientAuth = pool, tls.VerifyClientCertIfGiven
 		}
 	}
 	var err error
-	l.lis, err = net.Listen("tcp", c.Listen)
+	l.lis, err = net.Listen("tcp", address)
 	return l, err
 }
 

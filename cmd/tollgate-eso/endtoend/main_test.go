@@ -90,8 +90,14 @@ func asCompanion() *rest.Config {
 // test ends, or until the function it returns is called.
 func runCompanion(t *testing.T, dir string, c *config.Config) (addr string, stop func()) {
 	t.Helper()
+	one, stop := startCompanion(t, dir, c)
+	return one.Addr(), stop
+}
+
+func startCompanion(t *testing.T, dir string, c *config.Config) (one *companion.Companion, stop func()) {
+	t.Helper()
 	install(t)
-	c.Listen, c.Status = "127.0.0.1:0", "0"
+	c.Listen, c.Status = "127.0.0.1:0", "127.0.0.1:0"
 	ctx, cancel := context.WithCancel(t.Context())
 	one, err := companion.New(ctx, asCompanion(), companion.Options{Config: c, DataDir: dir, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
 	if err != nil {
@@ -111,7 +117,7 @@ func runCompanion(t *testing.T, dir string, c *config.Config) (addr string, stop
 		}
 	}
 	t.Cleanup(stop)
-	return one.Addr(), stop
+	return one, stop
 }
 
 // create makes objects, and a namespace where it is not there yet.

@@ -22,11 +22,19 @@ type fakeTollgate struct {
 	states  map[string]admin.Upstream
 	changed chan struct{}
 	told    []admin.Upstream
+	calls   map[string][]time.Time
+	windows map[string]window
+}
+
+// window is a limit that the fake keeps.
+type window struct {
+	n  int
+	of time.Duration
 }
 
 func newFakeTollgate(t *testing.T, ids ...string) *fakeTollgate {
 	t.Helper()
-	f := &fakeTollgate{states: map[string]admin.Upstream{}, changed: make(chan struct{})}
+	f := &fakeTollgate{states: map[string]admin.Upstream{}, calls: map[string][]time.Time{}, windows: map[string]window{}, changed: make(chan struct{})}
 	for _, id := range ids {
 		f.states[id] = admin.Upstream{ID: id, State: upstreams.Open, WorkingLimit: 90, Limits: []admin.UpstreamLimit{{Remaining: 90}}}
 	}
@@ -43,7 +51,10 @@ func (f *fakeTollgate) list(w http.ResponseWriter, _ *http.Request) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var all admin.Upstreams
-	for _, u := range f.states {
+	for id, u := range f.states {
+		if w := f.windows[id]; w.n > 0 {
+			u.Limits = []admin.UpstreamLimit{{Remaining: int64(w.n - f.recent(id, w.of))}}
+		}
 		all.Upstreams = append(all.Upstreams, u)
 	}
 	_ = json.NewEncoder(w).Encode(all)
@@ -97,11 +108,26 @@ func (f *fakeTollgate) open(id string, remaining int64) {
 	f.set(admin.Upstream{ID: id, State: upstreams.Open, WorkingLimit: 90, Limits: []admin.UpstreamLimit{{Remaining: remaining}}})
 }
 
-// spend takes from what an upstream allows, without an event.
-func (f *fakeTollgate) spend(id string, calls int64) {
+// window gives an upstream a limit of n calls in any such time.
+func (f *fakeTollgate) window(id string, n int, of time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	u := f.states[id]
-	u.Limits = []admin.UpstreamLimit{{Remaining: u.Limits[0].Remaining - calls}}
-	f.states[id] = u
+	f.windows[id] = window{n, of}
+}
+
+// called counts a call, as if it had passed Envoy.
+func (f *fakeTollgate) called(id string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.calls[id] = append(f.calls[id], time.Now())
+}
+
+func (f *fakeTollgate) recent(id string, of time.Duration) int {
+	n := 0
+	for _, at := range f.calls[id] {
+		if time.Since(at) < of {
+			n++
+		}
+	}
+	return n
 }
