@@ -2,13 +2,8 @@ package main
 
 import (
 	"context"
-	"crypto/ecdh"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/base64"
 	"fmt"
 	"io"
 	"net"
@@ -17,6 +12,8 @@ import (
 
 	"github.com/keeper-security/secrets-manager-go/core"
 	klog "github.com/keeper-security/secrets-manager-go/core/logger"
+
+	"github.com/tollgate-dev/tollgate/envoy/envoytest/keeper"
 )
 
 // keeperServerPublicKeys are the vendor's public keys, which the SDK has built
@@ -25,25 +22,15 @@ import (
 //go:linkname keeperServerPublicKeys github.com/keeper-security/secrets-manager-go/core.keeperServerPublicKeys
 var keeperServerPublicKeys map[string]string
 
-// serverKeyID is the fake's among them.
-const serverKeyID = "99"
-
 // newAccount makes an application with one device. The SDK knows the fake's key
 // afterwards.
-func newAccount() (account, error) {
-	server, err := ecdh.P256().GenerateKey(rand.Reader)
+func newAccount() (keeper.Account, error) {
+	a, err := keeper.NewAccount()
 	if err != nil {
-		return account{}, err
+		return a, err
 	}
-	device, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return account{}, err
-	}
-	a := account{server: server, device: device, clientID: make([]byte, 64), appKey: make([]byte, 32)}
-	_, _ = rand.Read(a.clientID) // never fails, says crypto/rand
-	_, _ = rand.Read(a.appKey)
 	klog.SetOutput(io.Discard) // the SDK logs each error that it returns
-	keeperServerPublicKeys[serverKeyID] = base64.RawURLEncoding.EncodeToString(server.PublicKey().Bytes())
+	keeperServerPublicKeys[keeper.ServerKeyID] = a.ServerKey()
 	return a, nil
 }
 
@@ -55,19 +42,13 @@ type client struct {
 
 // newClient returns a client of the account that calls a host, which is at addr
 // here; where a real one would ask the name service.
-func newClient(a account, host, addr string, ca *x509.CertPool) (*client, error) {
-	key, err := x509.MarshalPKCS8PrivateKey(a.device)
+func newClient(a keeper.Account, host, addr string, ca *x509.CertPool) (*client, error) {
+	config, err := a.Config(host)
 	if err != nil {
 		return nil, err
 	}
 	return &client{
-		config: map[string]string{
-			"hostname":          host,
-			"clientId":          base64.StdEncoding.EncodeToString(a.clientID),
-			"privateKey":        base64.StdEncoding.EncodeToString(key),
-			"serverPublicKeyId": serverKeyID,
-			"appKey":            base64.StdEncoding.EncodeToString(a.appKey),
-		},
+		config: config,
 		transport: &http.Transport{
 			TLSClientConfig:     &tls.Config{RootCAs: ca},
 			MaxIdleConnsPerHost: 1000,
@@ -90,7 +71,7 @@ func (c *client) read(uid string) error {
 	if err != nil {
 		return err
 	}
-	if len(records) != 1 || records[0].Password() != passwordOf(uid) {
+	if len(records) != 1 || records[0].Password() != "password of "+uid {
 		return fmt.Errorf("record %s: got %d records, want it and its password", uid, len(records))
 	}
 	return nil

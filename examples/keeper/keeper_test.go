@@ -12,17 +12,18 @@ import (
 
 	"github.com/keeper-security/secrets-manager-go/core"
 
+	"github.com/tollgate-dev/tollgate/envoy/envoytest/keeper"
 	"github.com/tollgate-dev/tollgate/envoy/envoytest/throttle"
 )
 
 // start runs a fake and returns a client of the SDK that calls it.
-func start(t *testing.T, o throttle.Options) (*fakeKeeper, *client, *authority) {
+func start(t *testing.T, o throttle.Options) (*keeper.Fake, *client, *keeper.Authority) {
 	t.Helper()
-	ca, err := newAuthority(t.TempDir())
+	ca, err := keeper.NewAuthority(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	pair, _, _, err := ca.issue(host)
+	pair, _, _, err := ca.Issue(keeper.Host)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,12 +31,12 @@ func start(t *testing.T, o throttle.Options) (*fakeKeeper, *client, *authority) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	f, err := startFake(a, pair, o)
+	f, err := keeper.Start(a, pair, o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = f.server.Close() })
-	c, err := newClient(a, host, f.addr, ca.pool)
+	t.Cleanup(func() { _ = f.Close() })
+	c, err := newClient(a, keeper.Host, f.Addr, ca.Pool)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,12 +60,11 @@ func TestFake(t *testing.T) {
 	if n := f.Throttled(); n != 1 || len(f.Calls()) != 3 {
 		t.Errorf("%d of %d calls throttled, want 1 of 3", n, len(f.Calls()))
 	}
-	other, err := newAccount()
+	other, err := f.Account.Stranger()
 	if err != nil {
 		t.Fatal(err)
 	}
-	other.server = f.account.server
-	stranger, err := newClient(other, host, f.addr, ca.pool)
+	stranger, err := newClient(other, keeper.Host, f.Addr, ca.Pool)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,23 +93,23 @@ func tollgate(t *testing.T) string {
 func TestLocalRefusal(t *testing.T) {
 	binary := tollgate(t)
 	f, _, ca := start(t, throttle.Options{Model: throttle.IdleReset, N: 100, Window: time.Minute})
-	config := filepath.Join(ca.dir, "tollgate.yaml")
+	config := filepath.Join(ca.Dir, "tollgate.yaml")
 	text := `listen: {grpc: "${SOCKET}", http: "127.0.0.1:0", drain: 0s}
 upstreams: [{preset: keeper, match: {host: keepersecurity.example}, limits: [{idle_reset: 2/1m}]}]
 `
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s, err := startStack(t.Context(), binary, config, time.Minute, f.addr, ca)
+	s, err := keeper.StartStack(t.Context(), binary, config, time.Minute, f.Addr, ca)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := s.stop(); err != nil {
+		if err := s.Stop(); err != nil {
 			t.Error(err)
 		}
 	})
-	c, err := newClient(f.account, alias, s.addr, ca.pool)
+	c, err := newClient(f.Account, keeper.Alias, s.Addr, ca.Pool)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,7 +126,7 @@ upstreams: [{preset: keeper, match: {host: keepersecurity.example}, limits: [{id
 	if n := len(f.Calls()); n != 2 {
 		t.Errorf("%d calls reached Keeper, want 2", n)
 	}
-	said, err := s.upstreams()
+	said, err := s.Upstreams()
 	if err != nil || !strings.Contains(said, `"keeper"`) {
 		t.Errorf("the API says %s, %v, want the upstream", said, err)
 	}

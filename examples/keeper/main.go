@@ -11,6 +11,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/tollgate-dev/tollgate/envoy/envoytest/keeper"
 	"github.com/tollgate-dev/tollgate/envoy/envoytest/throttle"
 )
 
@@ -47,7 +48,7 @@ func run(ctx context.Context, o options, out io.Writer) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	ca, err := newAuthority(dir)
+	ca, err := keeper.NewAuthority(dir)
 	if err != nil {
 		return err
 	}
@@ -77,30 +78,30 @@ func run(ctx context.Context, o options, out io.Writer) error {
 }
 
 // relive runs the burst against a Keeper of its own.
-func relive(ctx context.Context, o options, ca *authority, protected bool) (r result, err error) {
+func relive(ctx context.Context, o options, ca *keeper.Authority, protected bool) (r result, err error) {
 	a, err := newAccount()
 	if err != nil {
 		return r, err
 	}
-	pair, _, _, err := ca.issue(host)
+	pair, _, _, err := ca.Issue(keeper.Host)
 	if err != nil {
 		return r, err
 	}
-	fake, err := startFake(a, pair, throttle.Options{Model: throttle.IdleReset, N: 100, Window: o.window})
+	fake, err := keeper.Start(a, pair, throttle.Options{Model: throttle.IdleReset, N: 100, Window: o.window})
 	if err != nil {
 		return r, err
 	}
-	defer fake.server.Close()
-	name, addr := host, fake.addr
+	defer fake.Close()
+	name, addr := keeper.Host, fake.Addr
 	if protected {
-		s, err := startStack(ctx, o.tollgate, o.config, o.window, fake.addr, ca)
+		s, err := keeper.StartStack(ctx, o.tollgate, o.config, o.window, fake.Addr, ca)
 		if err != nil {
 			return r, err
 		}
-		defer func() { err = errors.Join(err, s.stop()) }()
-		name, addr = alias, s.addr
+		defer func() { err = errors.Join(err, s.Stop()) }()
+		name, addr = keeper.Alias, s.Addr
 	}
-	c, err := newClient(a, name, addr, ca.pool)
+	c, err := newClient(a, name, addr, ca.Pool)
 	if err != nil {
 		return r, err
 	}

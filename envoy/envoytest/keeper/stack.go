@@ -1,4 +1,4 @@
-package main
+package keeper
 
 import (
 	"bufio"
@@ -18,28 +18,29 @@ import (
 	"github.com/tollgate-dev/tollgate/envoy/process"
 )
 
-// alias is what the operator's configuration names instead of Keeper's host.
-const alias = "keeper-prod.internal"
+// Alias is what the operator's configuration names instead of Keeper's host.
+const Alias = "keeper-prod.internal"
 
-// stack is Tollgate and Envoy as processes of their own, on loopback.
-type stack struct {
+// Stack is Tollgate and Envoy as processes of their own, on loopback.
+type Stack struct {
 	tollgate *exec.Cmd
 	envoy    *process.Envoy
-	addr     string // of Envoy's listener
-	admin    string // of Tollgate's API
+	Addr     string // of Envoy's listener
+	Admin    string // of Tollgate's API
 }
 
-// startStack runs `tollgate serve`, and Envoy on what `tollgate envoy egress`
-// prints, before an upstream.
-func startStack(ctx context.Context, binary, config string, window time.Duration, upstream string, a *authority) (_ *stack, err error) {
-	s := &stack{}
+// StartStack runs `tollgate serve`, and Envoy on what `tollgate envoy egress`
+// prints, before an upstream. The configuration may use $SOCKET for listen.grpc
+// and $WINDOW. It is to be stopped.
+func StartStack(ctx context.Context, binary, config string, window time.Duration, upstream string, a *Authority) (_ *Stack, err error) {
+	s := &Stack{}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, s.stop())
+			err = errors.Join(err, s.Stop())
 		}
 	}()
-	environment := append(os.Environ(), "SOCKET=unix:"+filepath.Join(a.dir, "tollgate.sock"), "WINDOW="+window.String())
-	s.tollgate = exec.Command(binary, "serve", "--config", config, "--data-dir", filepath.Join(a.dir, "data"))
+	environment := append(os.Environ(), "SOCKET=unix:"+filepath.Join(a.Dir, "tollgate.sock"), "WINDOW="+window.String())
+	s.tollgate = exec.Command(binary, "serve", "--config", config, "--data-dir", filepath.Join(a.Dir, "data"))
 	s.tollgate.Env = environment
 	log, err := s.tollgate.StderrPipe()
 	if err != nil {
@@ -49,15 +50,15 @@ func startStack(ctx context.Context, binary, config string, window time.Duration
 		s.tollgate = nil
 		return s, fmt.Errorf("%w: build it with `make build`, or name another with -tollgate", err)
 	}
-	if s.admin, err = running(log); err != nil {
+	if s.Admin, err = running(log); err != nil {
 		return s, err
 	}
-	_, cert, key, err := a.issue(alias)
+	_, cert, key, err := a.Issue(Alias)
 	if err != nil {
 		return s, err
 	}
 	print := exec.Command(binary, "envoy", "egress", "--config", config, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0",
-		"--upstream", upstream, "--upstream-ca", a.file, "--alias", alias+"="+host, "--listen-cert", cert, "--listen-key", key)
+		"--upstream", upstream, "--upstream-ca", a.File, "--alias", Alias+"="+Host, "--listen-cert", cert, "--listen-key", key)
 	print.Env, print.Stderr = environment, os.Stderr
 	bootstrap, err := print.Output()
 	if err != nil {
@@ -66,7 +67,7 @@ func startStack(ctx context.Context, binary, config string, window time.Duration
 	if s.envoy, err = process.Start(ctx, process.Options{Bootstrap: bootstrap}); err != nil {
 		return s, err
 	}
-	s.addr, err = s.envoy.Listener(ctx, "http")
+	s.Addr, err = s.envoy.Listener(ctx, "http")
 	return s, err
 }
 
@@ -86,9 +87,9 @@ func running(log io.Reader) (string, error) {
 	return "", fmt.Errorf("tollgate serve has ended: %s", strings.Join(said, "\n"))
 }
 
-// upstreams returns what Tollgate's API says of the upstreams.
-func (s *stack) upstreams() (string, error) {
-	resp, err := http.Get("http://" + s.admin + "/v1/upstreams")
+// Upstreams returns what Tollgate's API says of the upstreams.
+func (s *Stack) Upstreams() (string, error) {
+	resp, err := http.Get("http://" + s.Admin + "/v1/upstreams")
 	if err != nil {
 		return "", err
 	}
@@ -100,7 +101,8 @@ func (s *stack) upstreams() (string, error) {
 	return strings.TrimSpace(string(body)), err
 }
 
-func (s *stack) stop() error {
+// Stop ends both.
+func (s *Stack) Stop() error {
 	var errs []error
 	if s.envoy != nil {
 		errs = append(errs, s.envoy.Stop())

@@ -1,46 +1,56 @@
-package main
+package keeper
 
 import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/ecdh"
 	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log"
+	"maps"
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/tollgate-dev/tollgate/envoy/envoytest/throttle"
 )
 
-// host is the name of the fake.
-const host = "keepersecurity.example"
+// Host is the name of the fake.
+const Host = "keepersecurity.example"
 
-// fakeKeeper answers get_secret as Keeper's API does, to one device, and
-// throttles it as Keeper does.
-type fakeKeeper struct {
+// Fake answers get_secret as Keeper's API does, to one device, and throttles it
+// as Keeper does. Every record is there: its password says its uid, and how often
+// it was changed. A Fake is safe for concurrent use.
+type Fake struct {
 	*throttle.Throttle
-	account account
-	server  *http.Server
-	addr    string
+	Account Account
+	Addr    string
+
+	server *http.Server
+
+	mu      sync.Mutex
+	changes map[string]int
+	reads   map[string]int
 }
 
-// startFake runs a fake on a free port of loopback.
-func startFake(a account, cert tls.Certificate, o throttle.Options) (*fakeKeeper, error) {
+// Start runs a fake on a free port of loopback until it is closed.
+func Start(a Account, cert tls.Certificate, o throttle.Options) (*Fake, error) {
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	f := &fakeKeeper{Throttle: throttle.New(o), account: a, addr: lis.Addr().String()}
+	f := &Fake{Throttle: throttle.New(o), Account: a, Addr: lis.Addr().String(), changes: map[string]int{}, reads: map[string]int{}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /api/rest/sm/v1/get_secret", f.getSecret)
 	f.server = &http.Server{Handler: mux, TLSConfig: &tls.Config{Certificates: []tls.Certificate{cert}}, ErrorLog: log.New(io.Discard, "", 0)}
@@ -52,17 +62,48 @@ func startFake(a account, cert tls.Certificate, o throttle.Options) (*fakeKeeper
 	return f, nil
 }
 
-func (f *fakeKeeper) getSecret(w http.ResponseWriter, r *http.Request) {
+// Close ends the fake.
+func (f *Fake) Close() error { return f.server.Close() }
+
+// Change gives a record another password.
+func (f *Fake) Change(uid string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.changes[uid]++
+}
+
+// Password returns the password of a record as it is now.
+func (f *Fake) Password(uid string) string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.password(uid)
+}
+
+func (f *Fake) password(uid string) string {
+	if n := f.changes[uid]; n > 0 {
+		return fmt.Sprintf("password of %s, changed %d times", uid, n)
+	}
+	return "password of " + uid
+}
+
+// Reads returns how often each record was read.
+func (f *Fake) Reads() map[string]int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return maps.Clone(f.reads)
+}
+
+func (f *Fake) getSecret(w http.ResponseWriter, r *http.Request) {
 	taken := f.Take(time.Now())
-	if r.Host != host {
-		http.Error(w, fmt.Sprintf("host %q: this is %s", r.Host, host), http.StatusMisdirectedRequest)
+	if r.Host != Host {
+		http.Error(w, fmt.Sprintf("host %q: this is %s", r.Host, Host), http.StatusMisdirectedRequest)
 		return
 	}
 	body, err := io.ReadAll(io.LimitReader(r.Body, 1<<20))
 	if err != nil {
 		return
 	}
-	key, uids, err := f.account.open(r.Header, body)
+	key, uids, err := f.Account.open(r.Header, body)
 	if err != nil {
 		w.WriteHeader(http.StatusForbidden)
 		_ = json.NewEncoder(w).Encode(map[string]string{"error": "access_denied", "message": err.Error()})
@@ -72,7 +113,7 @@ func (f *fakeKeeper) getSecret(w http.ResponseWriter, r *http.Request) {
 		throttle.Refuse(w, r)
 		return
 	}
-	answer, err := f.account.records(uids)
+	answer, err := f.records(uids)
 	if err == nil {
 		answer, err = seal(key, answer)
 	}
@@ -83,18 +124,61 @@ func (f *fakeKeeper) getSecret(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(answer)
 }
 
-// account is a Keeper application with one device: what the vendor's server
+// ServerKeyID is the fake's key among those that an SDK has.
+const ServerKeyID = "99"
+
+// Account is a Keeper application with one device: what the vendor's server
 // knows of it, and what is in the client's configuration.
-type account struct {
+type Account struct {
 	server   *ecdh.PrivateKey
 	device   *ecdsa.PrivateKey
 	clientID []byte
 	appKey   []byte
 }
 
+// NewAccount makes an account. The SDK has to be given its [Account.ServerKey].
+func NewAccount() (Account, error) {
+	server, err := ecdh.P256().GenerateKey(rand.Reader)
+	if err != nil {
+		return Account{}, err
+	}
+	device, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return Account{}, err
+	}
+	a := Account{server: server, device: device, clientID: make([]byte, 64), appKey: make([]byte, 32)}
+	_, _ = rand.Read(a.clientID) // never fails, says crypto/rand
+	_, _ = rand.Read(a.appKey)
+	return a, nil
+}
+
+// ServerKey is the fake's public key as the SDK writes those of the vendor.
+func (a Account) ServerKey() string {
+	return base64.RawURLEncoding.EncodeToString(a.server.PublicKey().Bytes())
+}
+
+// Stranger returns another device that calls the same server.
+func (a Account) Stranger() (Account, error) {
+	other, err := NewAccount()
+	other.server = a.server
+	return other, err
+}
+
+// Config is the SDK's configuration of the device, for a host.
+func (a Account) Config(host string) (map[string]string, error) {
+	key, err := x509.MarshalPKCS8PrivateKey(a.device)
+	return map[string]string{
+		"hostname":          host,
+		"clientId":          base64.StdEncoding.EncodeToString(a.clientID),
+		"privateKey":        base64.StdEncoding.EncodeToString(key),
+		"serverPublicKeyId": ServerKeyID,
+		"appKey":            base64.StdEncoding.EncodeToString(a.appKey),
+	}, err
+}
+
 // open returns the transmission key of a request and which records it is for,
 // if it is this device's.
-func (a account) open(h http.Header, body []byte) (key []byte, uids []string, err error) {
+func (a Account) open(h http.Header, body []byte) (key []byte, uids []string, err error) {
 	wrapped, err := base64.StdEncoding.DecodeString(h.Get("TransmissionKey"))
 	if err != nil || len(wrapped) < 65 {
 		return nil, nil, errors.New("no transmission key")
@@ -136,8 +220,8 @@ func (a account) open(h http.Header, body []byte) (key []byte, uids []string, er
 	return key, request.RequestedRecords, nil
 }
 
-// records returns each record with its uid as its password.
-func (a account) records(uids []string) ([]byte, error) {
+// records returns records as they are now, and counts that they were read.
+func (f *Fake) records(uids []string) ([]byte, error) {
 	type record struct {
 		RecordUID  string `json:"recordUid"`
 		Revision   int    `json:"revision"`
@@ -147,15 +231,18 @@ func (a account) records(uids []string) ([]byte, error) {
 		Files      []any  `json:"files"`
 	}
 	all := []record{}
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	for _, uid := range uids {
 		data, err := json.Marshal(map[string]any{"title": uid, "type": "login", "custom": []any{},
-			"fields": []any{map[string]any{"type": "password", "value": []string{passwordOf(uid)}}}})
+			"fields": []any{map[string]any{"type": "password", "value": []string{f.password(uid)}}}})
 		if err != nil {
 			return nil, err
 		}
+		f.reads[uid]++
 		key := make([]byte, 32)
 		_, _ = rand.Read(key) // never fails, says crypto/rand
-		sealedKey, err := seal(a.appKey, key)
+		sealedKey, err := seal(f.Account.appKey, key)
 		if err != nil {
 			return nil, err
 		}
@@ -168,8 +255,6 @@ func (a account) records(uids []string) ([]byte, error) {
 	}
 	return json.Marshal(map[string]any{"records": all, "folders": []any{}})
 }
-
-func passwordOf(uid string) string { return "password of " + uid }
 
 // seal encrypts by AES-GCM, with the nonce before it.
 func seal(key, plain []byte) ([]byte, error) {

@@ -1,4 +1,4 @@
-package main
+package keeper
 
 import (
 	"crypto/ecdsa"
@@ -14,21 +14,22 @@ import (
 	"time"
 )
 
-// authority signs the certificates of the example.
-type authority struct {
-	dir  string
-	file string // with its own certificate
-	pool *x509.CertPool
+// Authority signs the certificates of an example or a test.
+type Authority struct {
+	Dir  string
+	File string // with its own certificate
+	Pool *x509.CertPool
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
 }
 
-func newAuthority(dir string) (*authority, error) {
+// NewAuthority makes one whose files are in a folder.
+func NewAuthority(dir string) (*Authority, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
 	}
-	a := &authority{dir: dir, file: filepath.Join(dir, "ca.pem"), pool: x509.NewCertPool(), key: key}
+	a := &Authority{Dir: dir, File: filepath.Join(dir, "ca.pem"), Pool: x509.NewCertPool(), key: key}
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "example authority"}, NotBefore: time.Now().Add(-time.Hour),
 		NotAfter: time.Now().Add(24 * time.Hour), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
@@ -38,12 +39,12 @@ func newAuthority(dir string) (*authority, error) {
 	if a.cert, err = x509.ParseCertificate(der); err != nil {
 		return nil, err
 	}
-	a.pool.AddCert(a.cert)
-	return a, os.WriteFile(a.file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600)
+	a.Pool.AddCert(a.cert)
+	return a, os.WriteFile(a.File, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600)
 }
 
-// issue writes a certificate for a host and its key to files.
-func (a *authority) issue(host string) (pair tls.Certificate, certFile, keyFile string, err error) {
+// Issue writes a certificate for a host and its key to files.
+func (a *Authority) Issue(host string) (pair tls.Certificate, certFile, keyFile string, err error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return pair, "", "", err
@@ -60,7 +61,7 @@ func (a *authority) issue(host string) (pair tls.Certificate, certFile, keyFile 
 	}
 	certPEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 	keyPEM := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})
-	certFile, keyFile = filepath.Join(a.dir, host+".pem"), filepath.Join(a.dir, host+".key")
+	certFile, keyFile = filepath.Join(a.Dir, host+".pem"), filepath.Join(a.Dir, host+".key")
 	if err := os.WriteFile(certFile, certPEM, 0o600); err != nil {
 		return pair, "", "", err
 	}

@@ -1,0 +1,163 @@
+package endtoend_test
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/config"
+	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/eso"
+	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/testcluster"
+	"github.com/tollgate-dev/tollgate/envoy/envoytest/keeper"
+	"github.com/tollgate-dev/tollgate/envoy/envoytest/throttle"
+)
+
+// tollgateConfig is what Tollgate is told of a Keeper that counts until it is
+// left alone.
+const tollgateConfig = `
+listen: {grpc: "${SOCKET}", http: "127.0.0.1:0", drain: 0s}
+upstreams:
+  - {id: keeper, preset: keeper, match: {host: keepersecurity.example}, limits: [{idle_reset: "100/${WINDOW}", margin: 10%, max_wait: 5m}]}
+`
+
+// lab is External Secrets, Envoy, Tollgate and a fake of Keeper's API.
+type lab struct {
+	fake  *keeper.Fake
+	stack *keeper.Stack
+}
+
+// newLab runs all of it, with a store in a namespace of the cluster.
+func newLab(t *testing.T, namespace string, window time.Duration) *lab {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("needs a real Envoy: not in -short")
+	}
+	cl := root(t)
+	if why := testcluster.Missing("operator"); why != "" {
+		t.Skip(why)
+	}
+	ca, err := keeper.NewAuthority(t.TempDir())
+	must(t, err)
+	account, err := keeper.NewAccount()
+	must(t, err)
+	pair, _, _, err := ca.Issue(keeper.Host)
+	must(t, err)
+	fake, err := keeper.Start(account, pair, throttle.Options{Model: throttle.IdleReset, N: 100, Window: window})
+	must(t, err)
+	t.Cleanup(func() { _ = fake.Close() })
+	file := filepath.Join(ca.Dir, "tollgate.yaml")
+	must(t, os.WriteFile(file, []byte(tollgateConfig), 0o600))
+	stack, err := keeper.StartStack(t.Context(), buildTollgate(t), file, window, fake.Addr, ca)
+	must(t, err)
+	t.Cleanup(func() {
+		if err := stack.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	settings, err := account.Config(keeper.Alias)
+	must(t, err)
+	data, err := json.Marshal(settings)
+	must(t, err)
+	create(t, cl, store(namespace), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "keeper"},
+		Data: map[string][]byte{"config": []byte(base64.StdEncoding.EncodeToString(data))}})
+	cluster.Operator(t, []string{"KEEPER_ADDRESS=" + stack.Addr, "KEEPER_CA=" + ca.File, "KEEPER_KEY=" + account.ServerKey()},
+		"--namespace", namespace, "--enable-cluster-store-reconciler=false", "--enable-cluster-external-secret-reconciler=false",
+		"--enable-cluster-push-secret-reconciler=false", "--concurrent", "10")
+	return &lab{fake: fake, stack: stack}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func buildTollgate(t *testing.T) string {
+	t.Helper()
+	binary := filepath.Join(t.TempDir(), "tollgate")
+	build := exec.Command("go", "build", "-o", binary, "./cmd/tollgate")
+	build.Dir = "../../.."
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatal(errors.Join(err, fmt.Errorf("%s", out)))
+	}
+	return binary
+}
+
+// companionConfig is the companion before the lab's Tollgate.
+func (l *lab) companionConfig(t *testing.T, namespace string) *config.Config {
+	t.Helper()
+	c := configure(t, "keeper", "http://"+l.stack.Admin, "push: {coalesce: 500ms}")
+	c.Upstreams[0].Stores.Stores = []eso.Store{{Kind: eso.SecretStoreKind, Namespace: namespace, Name: "keeper"}}
+	return c
+}
+
+// passwords returns what the Secrets of a namespace hold.
+func passwords(t *testing.T, namespace string) map[string]string {
+	t.Helper()
+	var l corev1.SecretList
+	must(t, root(t).List(t.Context(), &l, client.InNamespace(namespace)))
+	all := map[string]string{}
+	for _, s := range l.Items {
+		all[s.Name] = string(s.Data["key0"])
+	}
+	return all
+}
+
+// TestRecoveryAndWebhooksWithTheOperatorItself: 200 external secrets are created
+// at once before an API that takes 100 calls until it is left alone; all are
+// synced, and none is refused. Then 20 records change, and each is read once
+// more.
+func TestRecoveryAndWebhooksWithTheOperatorItself(t *testing.T) {
+	const n, changed, ns = 200, 20, "recovery"
+	l := newLab(t, ns, 3*time.Second)
+	addr, _ := runCompanion(t, t.TempDir(), l.companionConfig(t, ns))
+	var all []client.Object
+	for i := range n {
+		all = append(all, externalSecret(ns, fmt.Sprintf("es-%03d", i), nil, uid(i)))
+	}
+	began := time.Now()
+	createAll(t, root(t), all)
+	synced := func() bool {
+		got := passwords(t, ns)
+		for i := range n {
+			if got[fmt.Sprintf("es-%03d", i)] != l.fake.Password(uid(i)) {
+				return false
+			}
+		}
+		return true
+	}
+	within(t, 3*time.Minute, "all are synced", synced)
+	t.Logf("%d external secrets synced in %v with %d calls", n, time.Since(began).Round(time.Second/10), len(l.fake.Calls()))
+
+	for i := range changed {
+		l.fake.Change(uid(i))
+		event(t, addr, "keeper", uid(i))
+	}
+	began = time.Now()
+	within(t, time.Minute, "what has changed is synced", synced)
+	t.Logf("%d changes synced in %v", changed, time.Since(began).Round(time.Second/10))
+	reads := l.fake.Reads()
+	for i := range n {
+		want := 1
+		if i < changed {
+			want = 2
+		}
+		if reads[uid(i)] != want {
+			t.Errorf("record %d was read %d times, want %d", i, reads[uid(i)], want)
+		}
+	}
+	if l.fake.Throttled() != 0 {
+		t.Errorf("%d calls were refused by the upstream, want none", l.fake.Throttled())
+	}
+}
