@@ -64,7 +64,7 @@ const (
 // OpenQueue opens the queue in a file, which is made where it is not there. One
 // process has it at a time.
 func OpenQueue(file string) (*Queue, error) {
-	db, err := bbolt.Open(file, 0o600, &bbolt.Options{Timeout: 5 * time.Second})
+	db, err := bbolt.Open(file, 0o600, &bbolt.Options{Timeout: 2 * time.Second})
 	if errors.Is(err, bbolt.ErrTimeout) {
 		return nil, fmt.Errorf("queue %s is in use: one tollgate-eso may run on a data folder", file)
 	}
