@@ -72,6 +72,9 @@ func Default() *Config {
 func Parse(file string, data []byte, o yamlfile.Options) (*Config, error) {
 	doc := yamlfile.Parse(file, data, o)
 	c := Default()
+	if doc.Empty() {
+		return c, doc.Err()
+	}
 	each(doc.Root(), map[string]func(yamlfile.Node){
 		"listen": func(n yamlfile.Node) { c.Listen = n.String() },
 		"status": func(n yamlfile.Node) { c.Status = n.String() },
@@ -100,10 +103,8 @@ func Parse(file string, data []byte, o yamlfile.Options) (*Config, error) {
 			})
 		},
 	})
-	if !doc.Empty() {
-		if n, ok := doc.Root().Map().Get("webhooks"); ok {
-			c.readHooks(n)
-		}
+	if n, ok := doc.Root().Map().Get("webhooks"); ok {
+		c.readHooks(n)
 	}
 	return c, doc.Err()
 }
