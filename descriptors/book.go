@@ -2,6 +2,7 @@ package descriptors
 
 import (
 	"hash/maphash"
+	"sync"
 	"sync/atomic"
 
 	"github.com/tollgate-dev/tollgate/limits"
@@ -14,6 +15,9 @@ type Book struct {
 	rules     atomic.Pointer[Rules]
 	overrides overrides
 	labels    labels
+
+	swapping sync.Mutex // guards tallies
+	tallies  map[tallyKey]*tally
 }
 
 // NewBook returns a book over the given table, with no rules.
@@ -27,6 +31,7 @@ func NewBook(t *limits.Table) *Book {
 // Swap puts rules in force, whole. Limiters of descriptors that still have a
 // rule go on counting, with the new limit from their next use.
 func (b *Book) Swap(r *Rules) {
+	b.keepTallies(r)
 	b.rules.Store(r)
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/tollgate-dev/tollgate/limits"
@@ -72,6 +73,7 @@ type Rule struct {
 	Metadata        map[string]any
 	Next            *Rule // a further limit of the same descriptor, or nil
 
+	tally  atomic.Pointer[tally] // nil until the rule is in force
 	domain string
 	tag    string   // tells apart counters of the same entries; empty for the first
 	fixed  bool     // it counts in fixed windows, as overrides do

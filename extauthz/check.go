@@ -73,6 +73,9 @@ func (s *Server) observe(ctx context.Context, now limits.Time, w *work, err erro
 	if err != nil {
 		e.Outcome, e.Reason = Failed, ""
 	}
+	if err == nil {
+		d.tally()
+	}
 	if !d.Allowed() {
 		e.Method, e.Path, e.RequestID = w.view.Method, w.view.Path, w.view.ID
 	}

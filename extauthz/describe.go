@@ -134,3 +134,20 @@ func (d *Verdict) replaced(r *descriptors.Rule) bool {
 	}
 	return false
 }
+
+// tally has each rule of the request count what its limit has said.
+func (d *Verdict) tally() {
+	if len(d.matches) == 0 {
+		return
+	}
+	for i := range d.Claims {
+		if m := d.claimed[i]; m >= 0 {
+			d.matches[m].rule.Count(d.Claims[i].N, d.Claims[i].Decision, d.Allowed())
+		}
+	}
+	for i := range d.matches {
+		if r := d.matches[i].rule; r.Unlimited && !d.replaced(r) {
+			r.Count(d.Cost, limits.Decision{Allowed: true}, d.Allowed())
+		}
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/tollgate-dev/tollgate/extauthz"
+	"github.com/tollgate-dev/tollgate/limits"
 )
 
 // tell reports a decision to the observer.
@@ -29,6 +30,26 @@ func (s *Server) tell(ctx context.Context, d *decision, outcome extauthz.Outcome
 		e.Trace = extauthz.TraceOf(ctx)
 	}
 	s.o.Observer.Observe(e)
+}
+
+// tally has each rule of the request count what its limit has said.
+func (d *decision) tally() {
+	for i := range d.claims {
+		if o := d.origins[i]; o.rule != nil && !d.parts[o.part].refund {
+			o.rule.Count(d.claims[i].N, d.claims[i].Decision, !d.refused)
+		}
+	}
+	for i := range d.parts {
+		p := &d.parts[i]
+		if p.spentFrom.rule != nil {
+			p.spentFrom.rule.Count(p.spent.N, p.spent.Decision, !d.refused)
+		}
+		for r := p.rule; r != nil && !p.refund; r = r.Next {
+			if r.Unlimited && !d.replaced(r) {
+				r.Count(p.hits, limits.Decision{Allowed: true}, !d.refused)
+			}
+		}
+	}
 }
 
 // describe says which caller and limit a decision is about: the part that

@@ -115,6 +115,9 @@ func (s *Server) settle(ctx context.Context, d *decision) error {
 		return contextStatus(err)
 	}
 	s.tell(ctx, d, d.outcome())
+	if s.o.Observer != nil {
+		d.tally()
+	}
 	if s.o.Stats != nil {
 		s.o.Stats.count(d)
 	}

@@ -109,6 +109,7 @@ func (s *Server) openTelemetry(ctx context.Context) (err error) {
 	s.metrics = telemetry.NewMetrics(s.prom, s.o.Build, telemetry.Live{
 		Limiters:  s.table.Len,
 		Evictions: s.table.Evictions,
+		Rules:     s.book.Tallies,
 		Unknown:   func() uint64 { return s.rls.UnknownDomains() },
 		Consumers: func() int { n, _ := s.registry.Len(); return n },
 	}, s.top)

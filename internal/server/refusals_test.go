@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -89,4 +90,62 @@ func TestLogLevelChangesWithAReload(t *testing.T) {
 		r.check(t, "guessed")
 		return strings.Contains(r.log.String(), `"msg":"request refused"`)
 	})
+}
+
+// TestRulesCountForThemselves: what each rule's limit says, also where it only
+// watches and where requests come by ext_authz, and over a reload.
+func TestRulesCountForThemselves(t *testing.T) {
+	r := start(t, base+"authz: {descriptors: [[method]]}\n")
+	const some = `domain: mesh
+descriptors:
+- {key: user, rate_limit: {unit: hour, requests_per_unit: 10}}
+- {key: user, value: watched, shadow_mode: true, rate_limit: {unit: hour, requests_per_unit: 1}}
+- {key: user, value: free, rate_limit: {unlimited: true}}
+- {key: method, rate_limit: {unit: hour, requests_per_unit: 2}}
+`
+	write(t, r.dir+"/rules.yaml", some)
+	if err := r.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	token := r.newToken(t, "billing", "1000/s")
+	for range 12 {
+		r.overLimit(t, "alice")
+	}
+	for range 3 {
+		r.overLimit(t, "watched")
+		r.overLimit(t, "free")
+		r.check(t, token)
+	}
+	write(t, r.dir+"/rules.yaml", some+"- {key: more, rate_limit: {unit: hour, requests_per_unit: 1}}\n")
+	if err := r.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		`near_limit_total{domain="mesh",limit="",rule="user_free"} 0`,
+		`near_limit_total{domain="mesh",limit="fixed_window-1-h",rule="user_watched"} 1`,
+		`near_limit_total{domain="mesh",limit="fixed_window-10-h",rule="user"} 2`,
+		`near_limit_total{domain="mesh",limit="fixed_window-2-h",rule="method"} 1`,
+		`over_limit_total{domain="mesh",limit="",rule="user_free"} 0`,
+		`over_limit_total{domain="mesh",limit="fixed_window-1-h",rule="user_watched"} 2`,
+		`over_limit_total{domain="mesh",limit="fixed_window-10-h",rule="user"} 2`,
+		`over_limit_total{domain="mesh",limit="fixed_window-2-h",rule="method"} 1`,
+		`shadow_mode_total{domain="mesh",limit="",rule="user_free"} 0`,
+		`shadow_mode_total{domain="mesh",limit="fixed_window-1-h",rule="user_watched"} 2`,
+		`shadow_mode_total{domain="mesh",limit="fixed_window-10-h",rule="user"} 0`,
+		`shadow_mode_total{domain="mesh",limit="fixed_window-2-h",rule="method"} 0`,
+		`within_limit_total{domain="mesh",limit="",rule="user_free"} 3`,
+		`within_limit_total{domain="mesh",limit="fixed_window-1-h",rule="user_watched"} 1`,
+		`within_limit_total{domain="mesh",limit="fixed_window-10-h",rule="user"} 10`,
+		`within_limit_total{domain="mesh",limit="fixed_window-2-h",rule="method"} 2`,
+	}
+	var got []string
+	for line := range strings.Lines(string(scrape(t, r))) {
+		if name, ok := strings.CutPrefix(strings.TrimSpace(line), "tollgate_rule_"); ok {
+			got = append(got, name)
+		}
+	}
+	slices.Sort(got)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
 }

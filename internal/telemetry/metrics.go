@@ -6,6 +6,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/tollgate-dev/tollgate/descriptors"
 )
 
 // Build says which build runs.
@@ -16,6 +18,8 @@ type Live struct {
 	Limiters  func() int    // live limiters of descriptors
 	Evictions func() uint64 // limiters forgotten to make room
 	Consumers func() int    // known consumers
+
+	Rules func() []descriptors.Tally // what rules have said; nil: nobody counts
 
 	// Unknown is how many requests named a domain without rules; nil: nobody counts them.
 	Unknown func() uint64
@@ -63,6 +67,9 @@ func NewMetrics(reg prometheus.Registerer, b Build, live Live, top *Top) *Metric
 			Name: "evictions_total", Help: "Limiters of descriptors that were forgotten to make room.",
 		}, func() float64 { return float64(live.Evictions()) }),
 	)
+	if live.Rules != nil {
+		reg.MustRegister(newRules(live.Rules))
+	}
 	if live.Unknown != nil {
 		prefixed.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name: "unknown_domains_total", Help: "Requests to the rate limit service that were admitted because their domain has no rules.",
