@@ -116,6 +116,11 @@ bench: build ## CPU, throughput and latency beside a server that only says OK, a
 bench-envoy: build envoy ## What each way of asking adds to a request through a real Envoy (BENCH='-rounds 21 …')
 	go run ./internal/bench envoy $(BENCH)
 
+.PHONY: bench-telemetry
+bench-telemetry: build ## What telling costs: CPU per request with all on beside all off, on both listeners (goal: 1.10)
+	go run ./internal/bench -servers fast-silent,fast-observed -consumers 1000 -streams 64 $(BENCH)
+	go run ./internal/bench -servers tollgate-silent,tollgate-observed -consumers 1000 -streams 64 $(BENCH)
+
 .PHONY: stress
 stress: ## 10^8 decisions by 8 goroutines, their history checked: not one too many
 	go test -count=1 -run TestStress ./limits -limits.stress 12500000 -v
