@@ -10,6 +10,10 @@ SERVICES := redis-server redis-sentinel postgresql mariadb-server prometheus chr
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 REVISION := $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+# What `make pgo` has seen Tollgate do: programs are compiled for that. It is
+# named here and not default.pgo, with which tests would compile all they import
+# once more.
+PGO := cmd/tollgate/tollgate.pgo
 LDFLAGS := -s -w -X main.version=$(VERSION) -X main.revision=$(REVISION)
 
 # The image that `make image` builds, and what it is given beside.
@@ -36,11 +40,11 @@ help: ## List the targets
 
 .PHONY: build
 build: ## Build bin/tollgate
-	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/tollgate ./cmd/tollgate
+	CGO_ENABLED=0 go build -trimpath -pgo=$(PGO) -ldflags '$(LDFLAGS)' -o bin/tollgate ./cmd/tollgate
 
 .PHONY: rootfs
 rootfs: ## Build what the image holds into DESTDIR (GOOS and GOARCH count)
-	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(DESTDIR)/bin/tollgate ./cmd/tollgate
+	CGO_ENABLED=0 go build -trimpath -pgo=$(PGO) -ldflags '$(LDFLAGS)' -o $(DESTDIR)/bin/tollgate ./cmd/tollgate
 	ln -sf tollgate $(DESTDIR)/bin/ratelimit
 	install -d $(DESTDIR)/etc/tollgate
 	install -D -m 644 /etc/ssl/certs/ca-certificates.crt $(DESTDIR)/etc/ssl/certs/ca-certificates.crt
@@ -111,6 +115,13 @@ lint: $(STATICCHECK) ## gofmt, vet, staticcheck, tidy go.mod
 .PHONY: bench
 bench: build ## CPU, throughput and latency beside a server that only says OK, and the goals: 20 minutes (BENCH=-quick: one)
 	go run ./internal/bench $(BENCH)
+
+.PHONY: pgo
+pgo: ## Refresh the profile that programs are compiled for, from a server under load
+	rm -rf $(TOOLS)/pgo && mkdir -p $(TOOLS)/pgo
+	go build -trimpath -o $(TOOLS)/pgo/bench ./internal/bench
+	$(TOOLS)/pgo/bench -quick -streams 8,64 -rates 5000 -servers tollgate-profiled,fast-profiled -profiles $(TOOLS)/pgo
+	go tool pprof -proto $(TOOLS)/pgo/*.pprof >$(PGO)
 
 .PHONY: bench-envoy
 bench-envoy: build envoy ## What each way of asking adds to a request through a real Envoy (BENCH='-rounds 21 …')

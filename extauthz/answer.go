@@ -132,17 +132,17 @@ func (a *answer) refuse(v *View, d *Verdict) {
 	default:
 		a.code = codeResourceExhausted
 	}
-	a.set = a.add(a.set, reasonHeader, string(d.Reason))
+	a.set = a.tell(a.set, reasonHeader, string(d.Reason))
 	switch d.Reason {
 	case MissingCredentials:
-		a.set = a.add(a.set, "www-authenticate", "Bearer")
+		a.set = a.tell(a.set, "www-authenticate", "Bearer")
 	case InvalidCredentials:
-		a.set = a.add(a.set, "www-authenticate", `Bearer error="invalid_token"`)
+		a.set = a.tell(a.set, "www-authenticate", `Bearer error="invalid_token"`)
 	case RateLimited, UpstreamPressure, StoreUnavailable:
 		if d.RetryAfter > 0 {
 			start := len(a.text)
 			a.text = strconv.AppendInt(a.text, d.RetryAfter, 10)
-			a.set = a.cut(a.set, "retry-after", start)
+			a.set = a.take(a.set, "retry-after", start)
 		}
 		if d.Reason != StoreUnavailable {
 			a.set = a.limitHeaders(a.set, d)
@@ -152,28 +152,42 @@ func (a *answer) refuse(v *View, d *Verdict) {
 		// Without it Envoy tells gRPC clients UNAVAILABLE, which many retry at once.
 		start := len(a.text)
 		a.text = strconv.AppendInt(a.text, int64(a.code), 10)
-		a.set = a.cut(a.set, "grpc-status", start)
+		a.set = a.take(a.set, "grpc-status", start)
 	}
-	a.set = a.add(a.set, "content-type", contentType(d))
+	a.set = a.tell(a.set, "content-type", contentType(d))
 	start := len(a.text)
 	a.text = appendBody(a.text, v, d)
 	a.body = a.text[start:len(a.text):len(a.text)]
 }
 
-// add appends a header with a copy of value that is safe to send.
+// add appends a header with a copy of value that is safe to send: visible ASCII
+// and spaces, anything else as a question mark.
 func (a *answer) add(to []ReplyHeader, name, value string) []ReplyHeader {
 	start := len(a.text)
-	a.text = appendVisible(a.text, value)
+	a.text = append(a.text, value...)
 	return a.cut(to, name, start)
 }
 
-// cut appends a header whose value is what was written to text since start.
+// tell is add for what Tollgate itself says.
+func (a *answer) tell(to []ReplyHeader, name, value string) []ReplyHeader {
+	start := len(a.text)
+	a.text = append(a.text, value...)
+	return a.take(to, name, start)
+}
+
+// cut appends a header whose value is what was written to text since start, and
+// makes it safe to send.
 func (a *answer) cut(to []ReplyHeader, name string, start int) []ReplyHeader {
 	for i, c := range a.text[start:] {
 		if c < ' ' || c > '~' {
 			a.text[start+i] = '?'
 		}
 	}
+	return a.take(to, name, start)
+}
+
+// take is cut for what is safe as it is.
+func (a *answer) take(to []ReplyHeader, name string, start int) []ReplyHeader {
 	return append(to, ReplyHeader{Name: name, Value: a.text[start:len(a.text):len(a.text)]})
 }
 

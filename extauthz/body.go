@@ -173,16 +173,3 @@ func isPlain(b []byte) bool {
 	}
 	return true
 }
-
-// appendVisible appends s for a header: visible ASCII and spaces, anything else
-// as a question mark.
-func appendVisible(b []byte, s string) []byte {
-	for i := range len(s) {
-		c := s[i]
-		if c < ' ' || c > '~' {
-			c = '?'
-		}
-		b = append(b, c)
-	}
-	return b
-}

@@ -52,7 +52,7 @@ func (a *answer) list(to []ReplyHeader, name string, item func([]byte, shown) []
 		}
 		a.text = item(a.text, s)
 	}
-	return a.cut(to, name, start)
+	return a.take(to, name, start)
 }
 
 // appendPolicy writes an item of RateLimit-Policy: "NAME";q=N;w=SECONDS.
@@ -98,13 +98,13 @@ func (a *answer) draft03(to []ReplyHeader) []ReplyHeader {
 		a.text = append(a.text, ";name="...)
 		a.text = appendName(a.text, l.Name)
 	}
-	to = a.cut(to, "x-ratelimit-limit", start)
+	to = a.take(to, "x-ratelimit-limit", start)
 	start = len(a.text)
 	a.text = strconv.AppendInt(a.text, remaining(least.decision), 10)
-	to = a.cut(to, "x-ratelimit-remaining", start)
+	to = a.take(to, "x-ratelimit-remaining", start)
 	start = len(a.text)
 	a.text = strconv.AppendInt(a.text, reset(least.decision), 10)
-	return a.cut(to, "x-ratelimit-reset", start)
+	return a.take(to, "x-ratelimit-reset", start)
 }
 
 func remaining(d *limits.Decision) int64 {

@@ -42,12 +42,12 @@ func TestAllocationsPerCall(t *testing.T) {
 func startInProcess(t *testing.T, mix string) map[string]string {
 	t.Helper()
 	dir := t.TempDir()
-	if err := fill(filepath.Join(dir, "tollgate.db"), keys, limitsOf[mix].consumer); err != nil {
+	if err := fill(filepath.Join(dir, "tollgate.db"), keys); err != nil {
 		t.Fatal(err)
 	}
 	config := filepath.Join(dir, "tollgate.yaml")
 	for path, text := range map[string]string{
-		config:                           fmt.Sprintf(configuration, "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0", keys+1, "none", "warn"),
+		config:                           fmt.Sprintf(configuration, "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0", keys+1, planName, limitsOf[mix].consumer, "none", "warn"),
 		filepath.Join(dir, "rules.yaml"): fmt.Sprintf(ruleFile, limitsOf[mix].rule),
 	} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {

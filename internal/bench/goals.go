@@ -40,8 +40,10 @@ func (p plan) goals() []goal {
 		add(g.server+" ShouldRateLimit beside floor, CPU", g.ratelimit, cpuOf, p.beside(g.server, "floor", "ratelimit", saturated))
 		for _, api := range p.apis {
 			add(fmt.Sprintf("%s %s, 1,000,000 consumers beside 1,000, CPU", g.server, api), 1.15, cpuOf, p.moreConsumers(g.server, api))
-			add(fmt.Sprintf("%s %s, refused beside admitted, CPU", g.server, api), 1.1, cpuOf, p.refusals(g.server, api))
 		}
+	}
+	for _, api := range p.apis {
+		add("tollgate "+api+", refused beside admitted, CPU", 1.1, cpuOf, p.refusals("tollgate", api))
 	}
 	add("tollgate beside floor at half load, p99", 1.15, p99Of, append(p.beside("tollgate", "floor", "check", halfLoad), p.beside("tollgate", "floor", "ratelimit", halfLoad)...))
 	for _, api := range p.apis {

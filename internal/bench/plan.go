@@ -30,7 +30,7 @@ type plan struct {
 func parsePlan(args []string) (plan, error) {
 	var p plan
 	f := flag.NewFlagSet("bench", flag.ExitOnError)
-	servers := f.String("servers", "floor,tollgate,fast", "what to measure: floor, tollgate (the gRPC listener), fast (the fast one), these two also with -observed (all is told), -silent (nothing is) or -profiled (see -profiles); ratios refer to the first")
+	servers := f.String("servers", "floor,tollgate,fast", "what to measure: floor, tollgate (the gRPC listener), fast (the fast one), these two also with -unix (socket files), -observed (all is told), -silent (nothing is) or -profiled (see -profiles); ratios refer to the first")
 	apis := f.String("api", "check,ratelimit", "calls: check, ratelimit")
 	consumers := f.String("consumers", "1000,1000000", "numbers of consumers, each with a limit of its own")
 	mixes := f.String("mix", "admitted,refused", "limits that admit all or refuse nearly all")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -118,7 +119,21 @@ func (p plan) measure(s subject, api string, l load) (figures, error) {
 	return measure(s.target, calls[api], l, sources, s.service.usage)
 }
 
-func measure(target string, c call, l load, sources []messages, usageNow func() (usage, error)) (figures, error) {
+// errNoAnswer is what a run ends with that saw none.
+var errNoAnswer = errors.New("no answer")
+
+// measure drives a server. A run without an answer is done again: a machine
+// that others use can stop all of it for a moment.
+func measure(target string, c call, l load, sources []messages, usageNow func() (usage, error)) (f figures, err error) {
+	for range 3 {
+		if f, err = measureOnce(target, c, l, sources, usageNow); !errors.Is(err, errNoAnswer) {
+			break
+		}
+	}
+	return f, err
+}
+
+func measureOnce(target string, c call, l load, sources []messages, usageNow func() (usage, error)) (figures, error) {
 	var used []usage
 	var usageErr error
 	r, err := drive(target, c, l, sources, func() {
@@ -132,7 +147,7 @@ func measure(target string, c call, l load, sources []messages, usageNow func() 
 		return figures{}, usageErr
 	}
 	if r.Answered == 0 {
-		return figures{}, fmt.Errorf("no answer in %s", l.Run)
+		return figures{}, errNoAnswer
 	}
 	quantile := func(q float64) time.Duration {
 		return time.Duration(r.Latency.ValueAtQuantile(q)) * time.Microsecond

@@ -28,8 +28,12 @@ var limitsOf = map[string]struct {
 	"refused":  {"1/h", "{unit: hour, requests_per_unit: 1}", 1},
 }
 
+// planName is of the plan that all consumers are on, so that one store serves every mix.
+const planName = "bench"
+
 const configuration = `listen: {grpc: %q, fast: %q, http: %q, drain: 0s}
 limits: {warm_up: {grace: 0s, ramp: 0s}, cache: {size: %d}}
+plans: {%s: {limits: [{rate: %s}]}}
 rules: {files: [rules.yaml]}
 telemetry: {traces: %s, log: {level: %s}}
 `
@@ -48,15 +52,16 @@ type tollgate struct {
 
 // startTollgates starts a Tollgate for each number of consumers and each mix,
 // unless one runs already. What is measured is the listener that the name
-// tells, "tollgate" or "fast"; with "-observed", all is told that can be but
-// traces, which are not sampled, with "-silent" nothing, which no configuration
-// asks for; with "-profiled" a CPU profile is left behind.
+// tells, "tollgate" or "fast". With "-unix" it is a socket file; with
+// "-observed" all is told that can be but traces, which are not sampled, with
+// "-silent" nothing, which no configuration asks for; with "-profiled" a CPU
+// profile is left behind.
 func (p plan) startTollgates(name, dir string, running map[string]tollgate, begin func() *service) (subjects []subject, err error) {
 	listener, told, _ := strings.Cut(name, "-")
 	if p.others[name] != nil {
 		listener, told = "tollgate", name
-	} else if listener != "tollgate" && listener != "fast" || !slices.Contains([]string{"", "observed", "silent", "profiled"}, told) {
-		return nil, errors.New("unknown server: want floor, tollgate or fast, the last two also with -observed, -silent or -profiled")
+	} else if listener != "tollgate" && listener != "fast" || !slices.Contains([]string{"", "unix", "observed", "silent", "profiled"}, told) {
+		return nil, errors.New("unknown server: want floor, tollgate or fast, the last two also with -unix, -observed, -silent or -profiled")
 	}
 	for _, count := range p.consumers {
 		for _, mix := range p.mixes {
@@ -82,6 +87,9 @@ func (p plan) startTollgate(dir, told string, count int, mix string, s *service)
 			return t, err
 		}
 		t.targets[listener] = address
+		if told == "unix" && listener != "http" {
+			t.targets[listener] = "unix:" + filepath.Join(dir, listener)
+		}
 	}
 	traces, level := "none", "warn"
 	if told == "observed" {
@@ -90,11 +98,14 @@ func (p plan) startTollgate(dir, told string, count int, mix string, s *service)
 	config := filepath.Join(dir, "tollgate.yaml")
 	if err := errors.Join(
 		os.Mkdir(dir, 0o700),
-		p.store(dir, count, mix),
-		os.WriteFile(config, fmt.Appendf(nil, configuration, t.targets["tollgate"], t.targets["fast"], t.targets["http"], count+1, traces, level), 0o600),
+		p.store(dir, count),
+		os.WriteFile(config, fmt.Appendf(nil, configuration, t.targets["tollgate"], t.targets["fast"], t.targets["http"], count+1, planName, limitsOf[mix].consumer, traces, level), 0o600),
 		os.WriteFile(filepath.Join(dir, "rules.yaml"), fmt.Appendf(nil, ruleFile, limitsOf[mix].rule), 0o600),
 	); err != nil {
 		return t, err
+	}
+	if told == "unix" {
+		told = ""
 	}
 	var env []string
 	program := p.tollgate
@@ -150,12 +161,12 @@ func serveTollgate(told, config, dir string) error {
 	}
 }
 
-// store puts a store for a case into a data directory. It is filled once, since
-// a million consumers take a while.
-func (p plan) store(dir string, count int, mix string) error {
-	filled := filepath.Join(filepath.Dir(dir), fmt.Sprintf("%s-%d.db", mix, count))
+// store puts a store of so many consumers into a data directory. It is filled
+// once, since a million take a while.
+func (p plan) store(dir string, count int) error {
+	filled := filepath.Join(filepath.Dir(dir), fmt.Sprintf("%d.db", count))
 	if _, err := os.Stat(filled); errors.Is(err, fs.ErrNotExist) {
-		if err := fill(filled, count, limitsOf[mix].consumer); err != nil {
+		if err := fill(filled, count); err != nil {
 			return err
 		}
 	}
@@ -166,18 +177,14 @@ func (p plan) store(dir string, count int, mix string) error {
 	return os.WriteFile(filepath.Join(dir, "tollgate.db"), content, 0o600)
 }
 
-// fill makes an embedded store of consumers with a token and a limit each.
-func fill(path string, count int, limit string) error {
-	l, err := consumers.ParseLimit(limit)
-	if err != nil {
-		return err
-	}
+// fill makes an embedded store of consumers with a token each.
+func fill(path string, count int) error {
 	registry := consumers.NewRegistry(consumers.RegistryOptions{})
 	db, err := embedded.Open(path, embedded.Options{Clock: limits.NewClock()})
 	if err != nil {
 		return err
 	}
-	store, err := db.Consumers(registry, nil)
+	store, err := db.Consumers(registry, map[string]consumers.Plan{planName: {}})
 	if err != nil {
 		return errors.Join(err, db.Close())
 	}
@@ -189,7 +196,7 @@ func fill(path string, count int, limit string) error {
 		wg.Go(func() {
 			for i := range numbers {
 				id := fmt.Sprintf("consumer-%08d", i)
-				_, err := store.Put(context.Background(), consumers.Consumer{ID: id, Limits: consumers.Limits{*l}}, consumers.IfAbsent)
+				_, err := store.Put(context.Background(), consumers.Consumer{ID: id, Plan: planName}, consumers.IfAbsent)
 				if err == nil {
 					err = store.IssueToken(context.Background(), id, consumers.Token{ID: "bench", Hash: consumers.HashOf(token(i))})
 				}

@@ -87,7 +87,7 @@ func (r release) build(platform string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false",
+	cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-pgo=cmd/tollgate/tollgate.pgo",
 		"-ldflags", fmt.Sprintf("-s -w -buildid= -X main.version=%s -X main.revision=%s", r.Version, r.Revision), "-o", path, "./cmd/tollgate")
 	cmd.Dir = r.Source
 	// What a person has set for other builds must not show in this one.
