@@ -37,10 +37,8 @@ func TestFastListenerLosesNothing(t *testing.T) {
 					envoytest.Eventually(t, func() error { return allHealthy(e, len(gates)) })
 				}
 				for _, a := range askers {
+					envoytest.Eventually(t, func() error { return sent(a, 300) })
 					a.stop()
-					if n := a.total.Load(); n < 500 {
-						t.Errorf("only %d requests were sent", n)
-					}
 				}
 			})
 		}

@@ -124,7 +124,7 @@ func newSoak(t *testing.T) *soak {
 	s.stop = cancel
 	t.Cleanup(cancel)
 	if peer := tonicPeer(t); peer != "" && *soakFor > 0 {
-		s.tonic = askByTonic(t, peer, *soakFor, *soakRate/5, s.links[0].addr, s.links[1].addr)
+		s.tonic = askByTonic(ctx, t, peer, *soakFor, *soakRate/5, s.links[0].addr, s.links[1].addr)
 	}
 	client := s.connect(t)
 	interval := 4 * time.Second / time.Duration(*soakRate)
@@ -287,11 +287,14 @@ func (s *soak) end(t *testing.T) {
 	for _, a := range s.askers {
 		a.stop()
 	}
-	s.stop()
-	s.wg.Wait()
+	if t.Failed() {
+		s.stop() // tonic's client has its own time otherwise
+	}
 	if s.tonic != nil {
 		s.tonic()
 	}
+	s.stop()
+	s.wg.Wait()
 	t.Log(s)
 	if n := s.direct.Load(); n < 100 {
 		t.Errorf("only %d calls of grpc-go's client", n)
@@ -300,6 +303,10 @@ func (s *soak) end(t *testing.T) {
 	for _, e := range s.envoys {
 		retried += e.Stat("cluster.tollgate.upstream_rq_retry_success")
 		timedOut += e.Stat("cluster.tollgate.upstream_rq_per_try_timeout")
+		if t.Failed() {
+			why, err := e.Stats(context.Background(), `^cluster\.tollgate\.(upstream_(cx_connect|cx_destroy|cx_none|rq_retry|rq_timeout|rq_per_try|rq_rx|rq_tx|rq_pending|rq_max|rq_503|rq_504)|health_check\.f|outlier_detection\.ejections_(active|overflow)|lb_healthy_panic)`)
+			t.Logf("%v, %v", why, err)
+		}
 	}
 	t.Logf("Envoys: %d tries timed out, %d calls succeeded when tried again", timedOut, retried)
 	if retried == 0 || timedOut == 0 {
