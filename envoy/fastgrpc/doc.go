@@ -64,9 +64,11 @@
 // once, for unknown methods and for compression.
 //
 // Statuses are grpc-go's in all of this, which a fuzzer checks, but for these:
-// a header list over the limit is RESOURCE_EXHAUSTED instead of a reset, and
-// what RFC 9113 calls malformed and grpc-go lets through (a wrong
-// content-length, te, transfer-encoding) is reset with PROTOCOL_ERROR.
+// a header list over the limit is RESOURCE_EXHAUSTED instead of a reset, gzip is
+// refused even where the program has it for others, and what RFC 9113 calls
+// malformed and grpc-go lets through (a wrong content-length, te,
+// transfer-encoding) is reset with PROTOCOL_ERROR. The words of a refusal that
+// no handler made are not always grpc-go's.
 //
 // # What it does not
 //

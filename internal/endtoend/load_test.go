@@ -212,10 +212,8 @@ func TestRestartLosesNothing(t *testing.T) {
 					continue
 				}
 				for _, a := range askers {
+					envoytest.Eventually(t, func() error { return sent(a, 300) })
 					a.stop()
-					if n := a.total.Load(); n < 500 {
-						t.Errorf("only %d requests were sent", n)
-					}
 				}
 			}
 		})
