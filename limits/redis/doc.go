@@ -116,9 +116,17 @@
 // A value that cannot be meant is an error of that one limit, which then decides
 // as its OnError says; it opens no door and stops nobody else. The user needs
 //
-//	ACL SETUSER tollgate on >SECRET ~tollgate{* resetchannels -@all +hello +auth +ping
-//	    +client|setname +evalsha +eval +get +set +time
+//	ACL SETUSER tollgate on >SECRET ~tollgate{* -@all +ping +cluster|slots
+//	    +evalsha +eval +get +set +time
 //	    +zadd +zrem +zremrangebyscore +zcard +pexpire
 //
-// and on a cluster +cluster|slots and +cluster|shards.
+// with another key prefix than tollgate in ~tollgate{*, on a cluster +cluster|shards
+// too, and from Redis 6.2 on resetchannels: nothing is published. That each of them is needed, and that they do, is tested
+// (TestEveryPermissionIsNeeded).
+//
+// # What it was run on
+//
+// The tests of this package pass on Redis 7.0.15, Redis 6.0.16 and Valkey 8.1.1, as
+// Debian packages them: REDIS_SERVER, REDIS_CLI and REDIS_SENTINEL name the
+// programs that they start.
 package redis

@@ -166,7 +166,7 @@ func (l *limit) accept(now limits.Time, v []rueidis.RedisMessage) error {
 	l.granted, l.acked, l.since, l.good = granted, n[7], now, now.Add(leaseLasts)
 	if l.reporting != nil {
 		l.local.CompareAndSwap(l.reporting, nil)
-		l.reporting = nil
+		l.reporting, l.beside = nil, 0
 	}
 	c.stats.granted.Add(more)
 	chunk := l.chunk()

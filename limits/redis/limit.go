@@ -53,6 +53,7 @@ type limit struct {
 	needed    int64           // what the exchange under way asks for at least
 	spare     int64           // what it asks for beside what those want who wait for it
 	reporting *limits.Limiter // local, while its use is being reported
+	beside    int64           // what of granted and used is its
 	good      limits.Time     // until when what is held is held in Redis too
 	since     limits.Time     // the last exchange
 	rest      int64           // what Redis had left then
@@ -300,7 +301,13 @@ func (l *limit) report(now limits.Time, clock string, offset time.Duration) []st
 	if l.granted > 0 && (now >= l.good || l.since.Sub(now) > clockSet) {
 		// Redis may take it for used already: what was used is not reported again.
 		l.lease.Withdraw(limits.MaxN)
-		l.session, l.granted, l.used, l.acked, l.returned = c.session.Add(1), 0, 0, 0, 0
+		l.session, l.granted, l.used, l.acked, l.returned, l.beside = c.session.Add(1), 0, 0, 0, 0, 0
+	}
+	// What was used without Redis counts as granted and used, so that it may be
+	// told again.
+	if l.reporting = l.local.Load(); l.reporting != nil {
+		total := l.reporting.Usage().Admitted
+		l.granted, l.beside = l.granted+total-l.beside, total
 	}
 	left := l.lease.Left()
 	l.leaving = leaves
@@ -334,10 +341,6 @@ func (l *limit) report(now limits.Time, clock string, offset time.Duration) []st
 		l.dryTill.Store(0)
 		reset = "1"
 	}
-	beside := int64(0)
-	if l.reporting = l.local.Load(); l.reporting != nil {
-		beside = l.reporting.Usage().Admitted
-	}
 	touch, learned := "0", "0"
 	if l.kept {
 		learned = "1"
@@ -350,7 +353,7 @@ func (l *limit) report(now limits.Time, clock string, offset time.Duration) []st
 	l.spare = max(need, chunk-wish, 0)
 	return []string{
 		clock, l.specText, boundsText(l.spec, now.Add(offset)), l.known.text, l.holder, num(l.session), num(l.granted), num(l.used), num(l.returned),
-		num(max(0, max(chunk, wish)-left)), num(l.needed), num(int64(age)), num(int64(leaseInRest)), num(l.passed.Swap(0)), num(beside), reset, num(l.acked), num(l.reserve.Load()), touch, learned,
+		num(max(0, max(chunk, wish)-left)), num(l.needed), num(int64(age)), num(int64(leaseInRest)), num(l.passed.Swap(0)), num(l.beside), reset, num(l.acked), num(l.reserve.Load()), touch, learned,
 	}
 }
 

@@ -13,11 +13,13 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/tollgate-dev/tollgate/limits"
+	"github.com/tollgate-dev/tollgate/limits/pressure"
 	"github.com/tollgate-dev/tollgate/limits/redis/redistest"
 )
 
@@ -49,18 +51,67 @@ func sharesTen(t *testing.T, o Options, group string) {
 	}
 }
 
-// TestNeededACL has a user who may do what the package documentation says, and
-// no more, and one who may not write.
-func TestNeededACL(t *testing.T) {
-	s := redistest.Start(t)
+// neededACL is the rule that the package documentation gives.
+func neededACL(t *testing.T) []string {
+	t.Helper()
 	text, err := os.ReadFile("doc.go")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, rule, _ := strings.Cut(string(text), "ACL SETUSER tollgate ")
+	_, rule, found := strings.Cut(string(text), "ACL SETUSER tollgate ")
+	if !found {
+		t.Fatal("no rule in the documentation")
+	}
 	rule, _, _ = strings.Cut(rule, "\n//\n")
-	words := strings.Fields(strings.ReplaceAll(rule, "//", ""))
-	if out := s.CLI(append([]string{"acl", "setuser", "tollgate"}, words...)...); out != "OK" {
+	return strings.Fields(strings.ReplaceAll(rule, "//", ""))
+}
+
+// TestEveryPermissionIsNeeded takes away one after the other of what the
+// documentation asks for: without it something fails, with all nothing does.
+func TestEveryPermissionIsNeeded(t *testing.T) {
+	s := redistest.Start(t)
+	rule := neededACL(t)
+	user := 0
+	fails := func(words []string, idle bool) bool {
+		user++
+		name := "u" + itoa(user)
+		if out := s.CLI(append([]string{"acl", "setuser", name}, words...)...); out != "OK" {
+			t.Fatal(out)
+		}
+		s.CLI("script", "flush")
+		s.CLI("acl", "log", "reset")
+		o := Options{Addresses: []string{s.Addr}, Username: name, Password: "SECRET", Clock: limits.NewClock(), OnError: limits.OnErrorDeny}
+		bad := false
+		for _, o.Mode = range []Mode{Strict, Leased} {
+			c := join(t, o)
+			l := c.limiter(compile(t, limits.Limit{Kind: limits.Window, N: 100, Period: time.Second}), name, string(o.Mode))
+			bad = bad || !c.take(l, 1).Allowed
+			if _, err := c.Pressure().Claim(t.Context(), pressure.Report{ID: name, Share: pressure.SavedShare{Value: 0.5}, ShareNew: true}, time.Second); err != nil {
+				bad = true
+			}
+			if idle {
+				time.Sleep(1200 * time.Millisecond) // a connection is looked after
+			}
+			c.Close()
+			bad = bad || c.Stats().Errors > 0 || c.Stats().Corrupt > 0
+		}
+		return bad || s.CLI("acl", "log") != "" // what was asked for in vain
+	}
+	if fails(rule, true) {
+		t.Fatalf("%v do not do", rule)
+	}
+	for i, word := range rule {
+		if strings.HasPrefix(word, "+") && !fails(slices.Delete(slices.Clone(rule), i, i+1), word == "+ping") {
+			t.Errorf("%s is not needed", word)
+		}
+	}
+}
+
+// TestNeededACL has a user who may do what the package documentation says, and
+// no more, and one who may not write.
+func TestNeededACL(t *testing.T) {
+	s := redistest.Start(t)
+	if out := s.CLI(append([]string{"acl", "setuser", "tollgate"}, neededACL(t)...)...); out != "OK" {
 		t.Fatal(out)
 	}
 	s.CLI("acl", "setuser", "reader", "on", ">SECRET", "~*", "+@read", "+@connection")
@@ -86,9 +137,8 @@ func TestTLS(t *testing.T) {
 	redistest.Need(t, "redis-server")
 	dir := t.TempDir()
 	roots := certificate(t, dir)
-	s := redistest.Start(t, "--tls-port", "0", "--tls-cert-file", dir+"/cert.pem", "--tls-key-file", dir+"/key.pem", "--tls-ca-cert-file", dir+"/cert.pem", "--tls-auth-clients", "no")
 	port := redistest.FreePort(t)
-	s.CLI("config", "set", "tls-port", itoa(port))
+	redistest.Start(t, "--tls-port", itoa(port), "--tls-cert-file", dir+"/cert.pem", "--tls-key-file", dir+"/key.pem", "--tls-ca-cert-file", dir+"/cert.pem", "--tls-auth-clients", "no")
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
 	sharesTen(t, Options{Addresses: []string{addr}, TLS: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}}, "g")
 	c := join(t, Options{Addresses: []string{addr}, TLS: &tls.Config{RootCAs: x509.NewCertPool(), MinVersion: tls.VersionTLS12}})

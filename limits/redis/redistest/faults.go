@@ -20,6 +20,5 @@ func Faults() []Fault {
 			s.CLI("config", "set", "maxmemory", "1")
 			s.CLI("config", "set", "maxmemory-policy", "noeviction")
 		}, func(s *Server) { s.CLI("config", "set", "maxmemory", "0") }, true},
-		{"loses its connections", func(s *Server) { s.CLI("client", "kill", "type", "normal") }, nothing, false},
 	}
 }

@@ -137,7 +137,7 @@ func (s *Server) CLI(args ...string) string {
 	_, port, _ := net.SplitHostPort(s.Addr)
 	args = append([]string{"-p", port}, args...)
 	out, err := CLI(args...)
-	if err != nil && strings.Contains(out, "closed the connection") { // as at a failover
+	if err != nil && (strings.Contains(out, "closed the connection") || strings.Contains(out, "reset by peer")) { // as at a failover
 		out, err = CLI(args...)
 	}
 	if err != nil {

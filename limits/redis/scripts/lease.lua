@@ -1,7 +1,8 @@
 -- lease: one instance reports what it has used of one limit and takes more in hand. ARGV: the clock, the
 -- spec, its bounds, what is known; instance, session; in this session so far granted, used and given back;
 -- what it wants beside, what it needs at least; how long ago, in nanoseconds, it used the last; how long
--- its lease is; what it let pass in the grace; what it used without a lease; 1 to
+-- its lease is; what it let pass in the grace; how much of what it used and granted
+-- was without a lease; 1 to
 -- forget all use; how much of the use Redis has acknowledged; what it has to leave there; 1 to break a silence; 1 for a
 -- limit that is learned.
 -- The answer: time, granted so far, rest, wait, full, grace, what to remember, whether it was new.
@@ -33,19 +34,20 @@ return guard(function()
   end
   if not mine then
     -- With g above 0 the store has forgotten: what is held is held again.
-    mine = {id = id, session = session, g = g, u = tonumber(ARGV[17]), r = r, out = 0}
+    local known = tonumber(ARGV[17])
+    mine = {id = id, session = session, g = g - math.min(beside, math.max(0, u - known)), u = known, r = r, out = 0}
     st.holders[#st.holders + 1] = mine
   end
-  if u > mine.u then k.take(st, u - mine.u, -age) elseif u < mine.u then k.back(st, mine.u - u) end
+  -- What was used without a lease counts though the limit be exceeded by it, since what is held may come back.
+  -- A bucket that fills smoothly has no room for that.
+  beside = math.min(beside, math.max(0, u - mine.u))
+  if u > mine.u then k.take(st, u - mine.u - beside, -age) elseif u < mine.u then k.back(st, mine.u - u) end
+  if beside > 0 then k.take(st, k.begin and math.min(beside, math.max(0, k.level(st))) or math.min(beside, k.n), 0) end
+  mine.g = mine.g + beside
   st.held = st.held - mine.out
   mine.u, mine.r = u, r
   mine.out = math.max(0, mine.g - u - r)
   st.held = st.held + mine.out
-  if beside > 0 then
-    -- Counted though the limit be exceeded by it, since what is held may come back. A bucket that fills
-    -- smoothly has no room for that.
-    k.take(st, k.begin and math.min(beside, math.max(0, k.level(st))) or math.min(beside, k.n), 0)
-  end
   if seen > 0 and type(st.b) == 'number' and k.grace and st.c >= 0 and k.free == 0 then st.c = st.c + seen end
 
   if ARGV[19] == '1' and k.silence then -- the count stays, and taking it again breaks the silence
