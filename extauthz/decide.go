@@ -42,16 +42,16 @@ func (s *Server) decide(ctx context.Context, p *plan, now limits.Time, v *View, 
 	d.Outcome = Admitted
 	grant := s.identify(v, d)
 	if !r.authenticate && d.Reason != "" {
-		d.Outcome, d.Reason, grant = Admitted, "", nil
+		d.Outcome, d.Reason, grant = Admitted, "", consumers.Grant{}
 		d.Consumer, d.Token, d.Labels = "", "", nil
 	}
-	if d.Reason == "" && !r.limit && grant != nil && len(grant.Limiters) > 0 {
-		d.Own = grant.Limiters[0].Spec()
+	if d.Reason == "" && !r.limit && grant.Len() > 0 {
+		d.Own = grant.Limiter(0).Spec()
 	}
 	if d.Reason != "" || !r.limit || p.policy.Mode == Off {
 		return nil
 	}
-	return s.limit(ctx, v, d, grant)
+	return s.limit(ctx, v, d, &grant)
 }
 
 // errWaiting is no verdict: whoever asks now may be a known consumer.
@@ -65,9 +65,9 @@ func isGRPC(v *View) bool {
 }
 
 // identify finds out who calls and writes it into d, or the refusal.
-func (s *Server) identify(v *View, d *Verdict) *consumers.Grant {
+func (s *Server) identify(v *View, d *Verdict) consumers.Grant {
 	credential, f := d.plan.credential(v)
-	var grant *consumers.Grant
+	var grant consumers.Grant
 	var standing consumers.Standing
 	refusal := InvalidCredentials
 	switch f {
@@ -81,9 +81,7 @@ func (s *Server) identify(v *View, d *Verdict) *consumers.Grant {
 			grant, standing = s.registry.Consumer(d.At, id)
 		}
 	}
-	if grant != nil {
-		d.Consumer, d.Token, d.Labels = grant.Consumer.ID, grant.Token, grant.Consumer.Labels
-	}
+	d.Consumer, d.Token, d.Labels = grant.Consumer.ID, grant.Token, grant.Consumer.Labels
 	switch {
 	case standing == consumers.Disabled:
 		d.refuse(Forbidden, ConsumerDisabled)
@@ -98,11 +96,7 @@ func (s *Server) limit(ctx context.Context, v *View, d *Verdict, grant *consumer
 	if rules := s.book.Rules(); rules != nil {
 		d.describe(v, rules.Domain(d.Domain))
 	}
-	var own []*limits.Limiter
-	if grant != nil {
-		own = grant.Limiters
-	}
-	d.claim(own, s.book, d.Cost)
+	d.claim(grant, s.book, d.Cost)
 	if len(d.Claims) == 0 {
 		return nil
 	}

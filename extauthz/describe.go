@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/tollgate-dev/tollgate/descriptors"
+	"github.com/tollgate-dev/tollgate/descriptors/consumers"
 	"github.com/tollgate-dev/tollgate/limits"
 )
 
@@ -100,9 +101,9 @@ func firstGroup(s *Source, value string) (string, bool) {
 
 // claim makes a claim of every limit that the request is under: the consumer's
 // own and those of the rules it matched, each limiter once.
-func (d *Verdict) claim(own []*limits.Limiter, book *descriptors.Book, cost int64) {
-	for _, l := range own {
-		d.addClaim(l, cost, false, -1)
+func (d *Verdict) claim(own *consumers.Grant, book *descriptors.Book, cost int64) {
+	for i := range own.Len() {
+		d.addClaim(own.Limiter(i), cost, false, -1)
 	}
 	for i := range d.matches {
 		m := &d.matches[i]

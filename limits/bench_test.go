@@ -112,7 +112,7 @@ func TestSizeOfALimiter(t *testing.T) {
 	runtime.GC()
 	runtime.ReadMemStats(&before)
 	for i := range ls {
-		limits.InitLimiter(&ls[i], s, epoch)
+		ls[i].Init(s, epoch)
 		for _, after := range []time.Duration{0, 2 * time.Second, 2 * time.Hour} { // grace, ramp, warm
 			ls[i].Take(epoch.Add(after), 1)
 		}

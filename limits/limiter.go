@@ -25,19 +25,20 @@ type Limiter struct {
 // New returns a limiter that nobody has used.
 func New(s *Spec, now Time) *Limiter {
 	l := new(Limiter)
-	l.init(s, now)
+	l.Init(s, now)
 	return l
 }
 
-// init makes the zero Limiter one that nobody has used. The table embeds
-// limiters in its entries and so needs it apart from New.
-func (l *Limiter) init(s *Spec, now Time) {
+// Init makes l, in place, a limiter that nobody has used, for who keeps many in
+// one piece of memory. What l was before must be over: closed, and waited for by
+// nobody.
+func (l *Limiter) Init(s *Spec, now Time) {
+	l.clear()
 	l.first.begin(s)
 	s.engine.plant(&l.first, now, seed{warmth: warmth{start: cold}})
 }
 
-// anew makes l a zero Limiter again, to be made for another key.
-func (l *Limiter) anew() {
+func (l *Limiter) clear() {
 	l.admitted.Store(0)
 	l.refused.Store(0)
 	l.holds.Store(0)

@@ -61,12 +61,13 @@ func (l *Limiter) State() State {
 // warm-up is over.
 func Restore(s *Spec, now Time, st State) *Limiter {
 	l := new(Limiter)
-	l.restore(s, now, st)
+	l.Restore(s, now, st)
 	return l
 }
 
-// restore is Restore on a zero Limiter.
-func (l *Limiter) restore(s *Spec, now Time, st State) {
+// Restore is [Restore] in place, as [Limiter.Init] is [New].
+func (l *Limiter) Restore(s *Spec, now Time, st State) {
+	l.clear()
 	l.first.begin(s)
 	s.engine.load(&l.first, now, st)
 }

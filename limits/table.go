@@ -199,9 +199,8 @@ func (t *Table) make(now Time, sh *shard, h hashed, key string, s *Spec) spot {
 	if !known {
 		st, known = sh.floor(now, s)
 	}
-	e.limiter.anew()
 	if known {
-		e.limiter.restore(s, now, st)
+		e.limiter.Restore(s, now, st)
 	} else {
 		e.limiter.plantWarm(s, now)
 	}

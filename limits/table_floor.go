@@ -32,10 +32,10 @@ func (s *Spec) floorKey() floorKey { return floorKey{s.limit.counting(), s.limit
 // over: a grace that a table could forget could be had again and again.
 func (l *Limiter) plantWarm(s *Spec, now Time) {
 	if _, ok := s.engine.(*warming); ok {
-		l.restore(s, now, State{Kind: s.limit.Kind, A: unused})
+		l.Restore(s, now, State{Kind: s.limit.Kind, A: unused})
 		return
 	}
-	l.init(s, now)
+	l.Init(s, now)
 }
 
 // floor returns the state that a new key of s starts from, if not from full.
@@ -75,7 +75,7 @@ func (sh *shard) peekFloor(now Time, s *Spec) Decision {
 		return Decision{Remaining: math.MaxInt64}
 	}
 	var l Limiter
-	l.restore(s, now, st)
+	l.Restore(s, now, st)
 	return l.Peek(now, 1)
 }
 

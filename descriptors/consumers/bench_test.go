@@ -50,6 +50,9 @@ func heap() uint64 {
 func TestMemoryOfConsumers(t *testing.T) {
 	const n = 50_000
 	secrets := heap()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	objects := m.HeapObjects
 	r, tokens := many(t, n)
 	idle := heap() - secrets - n*(16+64) // of which the secrets themselves, kept by this test
 	for _, s := range tokens {
@@ -57,8 +60,12 @@ func TestMemoryOfConsumers(t *testing.T) {
 	}
 	active := heap() - secrets - n*(16+64)
 	t.Logf("bytes per consumer: %d idle, %d after its first request", idle/n, active/n)
-	if idle/n > 180 || active/n > 420 {
-		t.Errorf("a consumer costs %d bytes idle and %d in use, want at most 180 and 420", idle/n, active/n)
+	if idle/n > 150 || active/n > 260 {
+		t.Errorf("a consumer costs %d bytes idle and %d in use, want at most 150 and 260", idle/n, active/n)
+	}
+	runtime.ReadMemStats(&m)
+	if each := float64(m.HeapObjects-objects) / n; each > 1.8 { // 1 is its secret, which this test keeps
+		t.Errorf("a consumer in use costs the collector %.2f objects, those of the indexes included, want at most 0.8", each-1)
 	}
 	runtime.KeepAlive(r)
 	runtime.KeepAlive(tokens)

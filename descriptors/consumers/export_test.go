@@ -22,6 +22,6 @@ func Build(m map[string]uint64) *Index {
 	for v, h := range m {
 		b.add(h, v)
 	}
-	x, _ := b.finish(func(a, b *string) bool { return false })
+	x, _ := b.finish(func([]string) {}, func(a, b *string) bool { return false })
 	return &Index{x}
 }

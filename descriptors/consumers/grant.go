@@ -17,50 +17,107 @@ const (
 	Valid
 )
 
-// Caller is a consumer as decisions see it. It is shared and must not be changed.
+// Caller is a consumer as decisions see it. Its labels must not be changed.
 type Caller struct {
 	ID     string
 	Labels map[string]string
+}
 
+// Grant is what one token, or one consumer by id, may take from: limiters that
+// are shared with all who ask for it. The zero value is nobody's.
+type Grant struct {
+	Consumer Caller
+	Token    string // the token's id; empty for a grant by consumer id
+
+	only *limits.Limiter   // where there is but one
+	all  []*limits.Limiter // else
+}
+
+// Nobody reports whether the grant is nobody's.
+func (g *Grant) Nobody() bool { return g.Consumer.ID == "" }
+
+// Len returns the number of limiters. None: unlimited.
+func (g *Grant) Len() int {
+	if g.only != nil {
+		return 1
+	}
+	return len(g.all)
+}
+
+// Limiter returns the limiter i, counted from 0, to be taken from.
+func (g *Grant) Limiter(i int) *limits.Limiter {
+	if g.only != nil && i == 0 {
+		return g.only
+	}
+	return g.all[i]
+}
+
+// caller is a consumer in use whose tokens are not all plain, see seat.
+type caller struct {
+	id     string
+	labels map[string]string
 	terms  *terms
 	shared *sharedLimiters       // nil if no limit is per consumer
-	byID   atomic.Pointer[Grant] // made when the consumer is first asked for by id
+	byID   atomic.Pointer[grant] // made when the consumer is first asked for by id
 }
 
 // sharedLimiters are those of a consumer's limits that all its tokens share: as
 // long as its terms, nil where a limit is per token.
 type sharedLimiters []*limits.Limiter
 
-// Grant is what one token, or one consumer by id, may take from. It is shared
-// and must not be changed; its limiters are there to be taken from.
-type Grant struct {
-	Consumer *Caller
-	Token    string            // the token's id; empty for a grant by consumer id
-	Limiters []*limits.Limiter // none: unlimited
-
+// grant is what is behind a Grant that is not a plain token's, and what the
+// journal keeps of one that is.
+type grant struct {
+	caller   *caller
+	token    string // the token's id; empty for a grant by consumer id
+	limiters []*limits.Limiter
 	expires  limits.Time
 	disabled bool
-	durable  bool // a limiter has something that must survive a restart
-	state    atomic.Uint32
+	plain    bool // stands for all plain tokens of its caller's terms
+	state    *state
+	turn     uint32 // the state's when the grant was made: another one, another grant
 }
 
-// The bits of Grant.state.
+// state is what the journal knows of those who share limiters: flags, and above
+// them how often another grant took the place of the one before.
+type state struct{ atomic.Uint32 }
+
 const (
-	grantWatched = 1 << iota // the journal looks at it
-	grantGone                // another took its place, or none
+	watched  = 1 << iota // the journal looks at it
+	turnUnit             // from here on the turn
 )
 
-func (g *Grant) is(bit uint32) bool { return g.state.Load()&bit != 0 }
+func (s *state) turn() uint32 { return s.Load() / turnUnit }
 
-func (g *Grant) stateKey(i int) StateKey {
-	c := g.Consumer
+// next makes the grants before gone, and reports whether they were watched.
+func (s *state) next() bool {
+	for {
+		was := s.Load()
+		if s.CompareAndSwap(was, (was/turnUnit+1)*turnUnit) {
+			return was&watched != 0
+		}
+	}
+}
+
+// gone reports whether another grant took the place of g, or none.
+func (g *grant) gone() bool { return g.state.turn() != g.turn }
+
+func (g *grant) durable() bool { return g.caller.terms.durable }
+
+// public is the grant as it is given out.
+func (g *grant) public() Grant {
+	return Grant{Consumer: Caller{g.caller.id, g.caller.labels}, Token: g.token, all: g.limiters}
+}
+
+func (g *grant) stateKey(i int) StateKey {
+	c := g.caller
 	switch {
 	case c.terms.limits[i].PerConsumer:
-		return stateKey(scopeConsumer, c.ID, "", c.terms.slots[i])
-	case g.Token == "":
-		return stateKey(scopeID, c.ID, "", c.terms.slots[i])
+		return stateKey(scopeConsumer, c.id, "", c.terms.slots[i])
+	case g.token == "":
+		return stateKey(scopeID, c.id, "", c.terms.slots[i])
 	}
-	return stateKey(scopeToken, c.ID, g.Token, c.terms.slots[i])
+	return stateKey(scopeToken, c.id, g.token, c.terms.slots[i])
 }
 
 // durable reports whether a limiter has something that must survive a restart.
@@ -69,11 +126,13 @@ func durable(s *limits.Spec) bool {
 	return l.Kind == limits.Quota || l.WarmUp.Grace > 0
 }
 
-func (g *Grant) standing(now limits.Time) Standing {
+func (g *grant) standing(now limits.Time) Standing { return standing(now, g.expires, g.disabled) }
+
+func standing(now, expires limits.Time, disabled bool) Standing {
 	switch {
-	case now >= g.expires:
+	case now >= expires:
 		return Expired
-	case g.disabled:
+	case disabled:
 		return Disabled
 	}
 	return Valid
@@ -88,6 +147,7 @@ type terms struct {
 	slots   []string // what tells a limit from its siblings while its numbers change
 	shared  bool     // one of them is per consumer
 	durable bool
+	plain   *grant // of tokens whose one limit this is; nil where there are more, or none
 }
 
 // newTerms reads a list that was checked before it became text.
@@ -109,6 +169,9 @@ func newTerms(key, text string, w limits.WarmUp) *terms {
 		panic("consumers: limits " + text + ": " + err.Error())
 	}
 	t.limits, t.slots = ls, slots(ls)
+	if len(ls) == 1 && !t.shared {
+		t.plain = &grant{caller: &caller{terms: t}, plain: true}
+	}
 	return t
 }
 

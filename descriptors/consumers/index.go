@@ -143,9 +143,10 @@ func (b *builder[T]) add(h uint64, v T) {
 	b.n++
 }
 
-// finish sorts what was added. same reports whether two entries may not stand
-// beside each other; finish returns every such pair it meets.
-func (b *builder[T]) finish(same func(a, b *T) bool) (x index[T], twice []*T) {
+// finish sorts what was added, and gives the entries of each bucket to pack.
+// same reports whether two entries may not stand beside each other; finish
+// returns every such pair it meets.
+func (b *builder[T]) finish(pack func([]T), same func(a, b *T) bool) (x index[T], twice []*T) {
 	for _, mid := range b.root {
 		if mid == nil {
 			continue
@@ -154,6 +155,7 @@ func (b *builder[T]) finish(same func(a, b *T) bool) (x index[T], twice []*T) {
 			k := &mid[j]
 			sort.Sort(k)
 			*k = bucket[T]{keys: exact(k.keys, 0), vals: exact(k.vals, 0)}
+			pack(k.vals)
 			for at := range k.vals {
 				for before := at - 1; before >= 0 && k.keys[before] == k.keys[at]; before-- {
 					if same(&k.vals[before], &k.vals[at]) {

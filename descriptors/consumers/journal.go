@@ -19,17 +19,17 @@ import (
 // before it can start a second grace.
 type journal struct {
 	mu      sync.Mutex
-	entered []*Grant     // since the last look
+	entered []*grant     // since the last look
 	removed []SavedState // last states of limiters that are gone
 
 	look    sync.Mutex // guards what follows; taken before mu
-	watched []*watched
+	watched []*watch
 	parked  []parked // by due
 	seed    maphash.Seed
 }
 
-type watched struct {
-	grant  *Grant
+type watch struct {
+	grant  *grant
 	last   []limits.State // as reported; before that, as it is of a limiter that nobody used
 	told   []bool         // something was reported
 	quiet  int            // looks without news
@@ -38,7 +38,7 @@ type watched struct {
 
 // parked is small, since all that were in use of late are.
 type parked struct {
-	grant *Grant
+	grant *grant
 	seen  uint64      // a digest of the states that were reported
 	due   limits.Time // when to look again
 }
@@ -47,12 +47,18 @@ type parked struct {
 // longest wait of its limits comes on top, at a look a second.
 const quietLooks = 5
 
-func (j *journal) add(g *Grant) {
+func (j *journal) add(g *grant) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if g.state.Or(grantWatched)&grantWatched == 0 {
+	if !g.gone() && g.state.Or(watched)&watched == 0 {
 		j.entered = append(j.entered, g)
 	}
+}
+
+// addPlain is add for a plain token, which g stands for.
+func (j *journal) addPlain(st *seat, g *grant, id, token string) {
+	own := &caller{id: id, terms: g.caller.terms}
+	j.add(newGrant(own, token, never, false, []*limits.Limiter{&st.limiter}, &st.state))
 }
 
 // remove records the last state of a limiter that is gone; beyond a bound,
@@ -65,14 +71,10 @@ func (j *journal) remove(s SavedState) {
 	}
 }
 
-// replace watches a grant in place of others with the same limiters; g is nil
-// where they are gone.
-func (j *journal) replace(g *Grant, old ...*Grant) {
-	for _, o := range old {
-		o.state.Or(grantGone)
-		if g != nil && g.durable && o.is(grantWatched) {
-			j.add(g)
-		}
+// follow watches a grant if the one was watched whose place it took.
+func (j *journal) follow(g *grant, watched bool) {
+	if watched && g.durable() {
+		j.add(g)
 	}
 }
 
@@ -81,8 +83,8 @@ func (j *journal) collect(now limits.Time) []SavedState {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for _, g := range j.entered {
-		w := &watched{grant: g, told: make([]bool, len(g.Limiters))}
-		for _, l := range g.Limiters {
+		w := &watch{grant: g, told: make([]bool, len(g.limiters))}
+		for _, l := range g.limiters {
 			w.last = append(w.last, limits.New(l.Spec(), now).State())
 		}
 		j.watched = append(j.watched, w)
@@ -105,7 +107,7 @@ func (r *Registry) Unsaved(now limits.Time) []SavedState {
 
 	kept := j.watched[:0]
 	for _, w := range j.watched {
-		if w.grant.is(grantGone) {
+		if w.grant.gone() {
 			continue
 		}
 		n := len(states)
@@ -136,11 +138,11 @@ func (j *journal) visit(states []SavedState, now limits.Time, idle time.Duration
 	for len(j.parked) > 0 && j.parked[0].due <= now {
 		p := j.parked[0]
 		j.parked = j.parked[1:]
-		if p.grant.is(grantGone) {
+		if p.grant.gone() {
 			continue
 		}
-		w := &watched{grant: p.grant}
-		for _, l := range p.grant.Limiters {
+		w := &watch{grant: p.grant}
+		for _, l := range p.grant.limiters {
 			w.last, w.told = append(w.last, l.State()), append(w.told, true)
 		}
 		if j.digest(w) == p.seen {
@@ -148,7 +150,7 @@ func (j *journal) visit(states []SavedState, now limits.Time, idle time.Duration
 			j.watched = append(j.watched, w)
 			continue
 		}
-		for i, l := range p.grant.Limiters {
+		for i, l := range p.grant.limiters {
 			if durable(l.Spec()) {
 				states = append(states, saved(now, l, p.grant.stateKey(i), idle))
 			}
@@ -159,13 +161,13 @@ func (j *journal) visit(states []SavedState, now limits.Time, idle time.Duration
 }
 
 // park puts a grant aside for an eighth of the idle period.
-func (j *journal) park(w *watched, now limits.Time, idle time.Duration) {
+func (j *journal) park(w *watch, now limits.Time, idle time.Duration) {
 	j.parked = append(j.parked, parked{grant: w.grant, seen: j.digest(w), due: now.Add(idle / 8)})
 }
 
 // digest sums up the states that were last reported.
-func (j *journal) digest(w *watched) (sum uint64) {
-	for i, l := range w.grant.Limiters {
+func (j *journal) digest(w *watch) (sum uint64) {
+	for i, l := range w.grant.limiters {
 		if durable(l.Spec()) {
 			sum = sum*31 + maphash.Comparable(j.seed, w.last[i])
 		}
@@ -175,15 +177,15 @@ func (j *journal) digest(w *watched) (sum uint64) {
 
 // leave lets the next request enter the grant again. A request that saw the
 // flag just before is caught by the looks that remain.
-func (w *watched) leave() {
+func (w *watch) leave() {
 	w.leaves, w.quiet = true, 0
-	w.grant.state.And(^uint32(grantWatched))
+	w.grant.state.And(^uint32(watched))
 }
 
 // patience is the number of looks without news after which a grant may leave.
-func (w *watched) patience() int {
+func (w *watch) patience() int {
 	var held time.Duration
-	for _, l := range w.grant.Limiters {
+	for _, l := range w.grant.limiters {
 		held = max(held, l.Spec().Limit().MaxWait)
 	}
 	return quietLooks + int(held/time.Second)
@@ -191,8 +193,8 @@ func (w *watched) patience() int {
 
 // parks reports whether all that the grant's limiters have to tell are graces,
 // and these have been reported.
-func (w *watched) parks() bool {
-	for i, l := range w.grant.Limiters {
+func (w *watch) parks() bool {
+	for i, l := range w.grant.limiters {
 		if durable(l.Spec()) && (l.Spec().Limit().Kind == limits.Quota || !w.told[i]) {
 			return false
 		}
@@ -202,8 +204,8 @@ func (w *watched) parks() bool {
 
 // news appends what must be on disk within a second and was not reported: each
 // change of a quota, and of a rate the first use, which starts its grace.
-func (w *watched) news(states []SavedState, now limits.Time, idle time.Duration) []SavedState {
-	for i, l := range w.grant.Limiters {
+func (w *watch) news(states []SavedState, now limits.Time, idle time.Duration) []SavedState {
+	for i, l := range w.grant.limiters {
 		if durable(l.Spec()) && (l.Spec().Limit().Kind == limits.Quota || !w.told[i]) {
 			states = w.change(states, i, l, now, idle)
 		}
@@ -212,8 +214,8 @@ func (w *watched) news(states []SavedState, now limits.Time, idle time.Duration)
 }
 
 // changes appends every change of a limiter that must survive a restart.
-func (w *watched) changes(states []SavedState, now limits.Time, idle time.Duration) []SavedState {
-	for i, l := range w.grant.Limiters {
+func (w *watch) changes(states []SavedState, now limits.Time, idle time.Duration) []SavedState {
+	for i, l := range w.grant.limiters {
 		if durable(l.Spec()) {
 			states = w.change(states, i, l, now, idle)
 		}
@@ -221,7 +223,7 @@ func (w *watched) changes(states []SavedState, now limits.Time, idle time.Durati
 	return states
 }
 
-func (w *watched) change(states []SavedState, i int, l *limits.Limiter, now limits.Time, idle time.Duration) []SavedState {
+func (w *watch) change(states []SavedState, i int, l *limits.Limiter, now limits.Time, idle time.Duration) []SavedState {
 	st := l.State()
 	if st == w.last[i] {
 		return states
@@ -238,11 +240,11 @@ func (r *Registry) Final(now limits.Time) []SavedState {
 	defer j.look.Unlock()
 	idle := r.idle()
 	states := j.collect(now)
-	final := func(g *Grant) {
-		if g.is(grantGone) {
+	final := func(g *grant) {
+		if g.gone() {
 			return
 		}
-		for i, l := range g.Limiters {
+		for i, l := range g.limiters {
 			states = append(states, saved(now, l, g.stateKey(i), idle))
 		}
 	}

@@ -10,46 +10,75 @@ import (
 // What follows makes and moves the live parts of snapshots. All of it is called
 // with Registry.mu held.
 
-// activate makes the grant of a secret with its first request.
-func (r *Registry) activate(now limits.Time, h *Hash) *Grant {
+// activate makes the live part of a secret with its first request.
+func (r *Registry) activate(now limits.Time, h *Hash) (*snapshot, *tokenEntry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := r.snap.Load()
 	e := s.token(h)
 	if e == nil {
-		return nil // taken away since the caller looked
+		return s, nil // taken away since the caller looked
 	}
-	if g := e.grant.Load(); g != nil {
-		return g
+	if e.seat.Load() != 0 {
+		return s, e
 	}
-	ce, t := s.holder(e)
+	ce, v, t := s.holder(e)
 	if ce == nil {
-		return nil
+		return s, nil
 	}
-	c := r.live(now, ce)
-	r.grantToken(s, e.owner, c, t, ce.record.view().disabled, r.limiters(now, c, scopeToken, t.id))
-	return e.grant.Load()
+	if ce.caller.Load() == nil && r.seatPlain(now, e, &v, t) {
+		return s, e
+	}
+	c := r.live(now, s, e.owner, ce)
+	r.grantToken(s, e.owner, c, t, v.disabled, r.limiters(now, c, scopeToken, t.id), [2]uint32{})
+	return s, e
+}
+
+// seatPlain gives a secret a seat if its token is plain.
+func (r *Registry) seatPlain(now limits.Time, e *tokenEntry, v *view, t tokenView) bool {
+	terms := r.acquireTerms(v)
+	if !r.plain(v, terms) || t.previousUntil != 0 {
+		r.terms.release(terms.key)
+		return false
+	}
+	number, st := r.seats.take()
+	if saved, ok := r.memory.take(now, stateKey(scopeToken, v.id, t.id, terms.slots[0])); ok {
+		st.limiter.Restore(terms.specs[0], now, saved)
+	} else {
+		st.limiter.Init(terms.specs[0], now)
+	}
+	st.grant.Store(terms.plain)
+	e.seat.Store(number)
+	return true
+}
+
+// plain reports whether the tokens of a consumer under some terms are plain, but
+// those that have two secrets.
+func (r *Registry) plain(v *view, t *terms) bool {
+	return t.plain != nil && v.labels == "" && r.options.Share == nil
 }
 
 // activateID makes the grant of a consumer's id with its first request.
-func (r *Registry) activateID(now limits.Time, id string) *Grant {
+func (r *Registry) activateID(now limits.Time, id string) *grant {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	e := r.snap.Load().consumer(maphash.String(r.seed, id), id)
+	s, owner := r.snap.Load(), maphash.String(r.seed, id)
+	e := s.consumer(owner, id)
 	if e == nil {
 		return nil
 	}
-	c := r.live(now, e)
+	c := r.live(now, s, owner, e)
 	if g := c.byID.Load(); g != nil {
 		return g
 	}
-	g := newGrant(c, "", never, e.record.view().disabled, r.limiters(now, c, scopeID, ""))
+	g := newGrant(c, "", never, e.record.view().disabled, r.limiters(now, c, scopeID, ""), new(state))
 	c.byID.Store(g)
 	return g
 }
 
 // live returns the entry's caller, made if it is not there yet.
-func (r *Registry) live(now limits.Time, e *consumerEntry) *Caller {
+func (r *Registry) live(now limits.Time, s *snapshot, owner uint64, e *consumerEntry) *caller {
+	r.expand(s, owner, e)
 	if c := e.caller.Load(); c != nil {
 		return c
 	}
@@ -62,9 +91,43 @@ func (r *Registry) live(now limits.Time, e *consumerEntry) *Caller {
 	return c
 }
 
+// expand gives the plain tokens of a consumer that are in use grants of their
+// own, with the limiters that they have.
+func (r *Registry) expand(s *snapshot, owner uint64, e *consumerEntry) {
+	if e.caller.Load() != nil {
+		return
+	}
+	v := e.record.view()
+	var c *caller
+	for t := range v.eachToken {
+		secret := s.owned(t.key, owner)
+		if secret == nil || secret.seat.Load() == 0 {
+			continue
+		}
+		st := r.seats.at(secret.seat.Load())
+		if terms := st.grant.Load().caller.terms; c == nil {
+			c = &caller{id: v.id, labels: r.labelsOf(&v), terms: terms} // which the seat has acquired
+		} else {
+			r.terms.release(terms.key)
+		}
+		st.grant.Store(newGrant(c, t.id, t.expires, v.disabled, []*limits.Limiter{&st.limiter}, &st.state))
+	}
+	if c != nil {
+		e.caller.Store(c)
+	}
+}
+
 // newCaller makes a caller without limiters, and says whether it is disabled.
-func (r *Registry) newCaller(rec record) (c *Caller, disabled bool) {
+func (r *Registry) newCaller(rec record) (c *caller, disabled bool) {
 	v := rec.view()
+	return &caller{id: v.id, labels: r.labelsOf(&v), terms: r.acquireTerms(&v)}, v.disabled
+}
+
+func (r *Registry) labelsOf(v *view) map[string]string {
+	return r.labels.acquire(v.labels, func() map[string]string { return decodeLabels(v.labels) })
+}
+
+func (r *Registry) acquireTerms(v *view) *terms {
 	text := v.limits
 	if text == "" {
 		if text = r.plans[v.plan]; text == "" {
@@ -72,44 +135,60 @@ func (r *Registry) newCaller(rec record) (c *Caller, disabled bool) {
 		}
 	}
 	key := strconv.FormatUint(r.warmUps, 10) + " " + text
-	return &Caller{
-		ID:     v.id,
-		Labels: r.labels.acquire(v.labels, func() map[string]string { return decodeLabels(v.labels) }),
-		terms:  r.terms.acquire(key, func() *terms { return newTerms(key, text, r.options.WarmUp) }),
-	}, v.disabled
+	return r.terms.acquire(key, func() *terms { return newTerms(key, text, r.options.WarmUp) })
 }
 
 // drop gives back what newCaller took from the pools.
-func (r *Registry) drop(c *Caller, rec record) {
+func (r *Registry) drop(c *caller, rec record) {
 	r.labels.release(rec.view().labels)
 	r.terms.release(c.terms.key)
 }
 
-func newGrant(c *Caller, token string, expires limits.Time, disabled bool, ls []*limits.Limiter) *Grant {
-	return &Grant{Consumer: c, Token: token, Limiters: ls, expires: expires, disabled: disabled, durable: c.terms.durable}
+func newGrant(c *caller, token string, expires limits.Time, disabled bool, ls []*limits.Limiter, st *state) *grant {
+	return &grant{caller: c, token: token, limiters: ls, expires: expires, disabled: disabled, state: st, turn: st.turn()}
 }
 
 // grantToken makes the grants of a token's secrets, which share its limiters,
-// and returns that of its present secret.
-func (r *Registry) grantToken(s *snapshot, owner uint64, c *Caller, t tokenView, disabled bool, ls []*limits.Limiter) *Grant {
-	g := newGrant(c, t.id, t.expires, disabled, ls)
-	s.owned(t.key, owner).grant.Store(g)
-	if t.previousUntil != 0 {
-		s.owned(t.previous, owner).grant.Store(newGrant(c, t.id, min(t.expires, t.previousUntil), disabled, ls))
+// and returns that of its present secret. had are the seats of the present and
+// the previous secret before, 0 for none: the limiter of a token that was plain
+// stands in the first.
+func (r *Registry) grantToken(s *snapshot, owner uint64, c *caller, t tokenView, disabled bool, ls []*limits.Limiter, had [2]uint32) *grant {
+	give := func(key uint64, number uint32, expires limits.Time) *grant {
+		if number == 0 {
+			number, _ = r.seats.take()
+		}
+		st := r.seats.at(number)
+		g := newGrant(c, t.id, expires, disabled, ls, &st.state)
+		st.grant.Store(g)
+		s.owned(key, owner).seat.Store(number)
+		return g
+	}
+	g := give(t.key, had[0], t.expires)
+	switch {
+	case t.previousUntil != 0:
+		give(t.previous, had[1], min(t.expires, t.previousUntil))
+	case had[1] != 0:
+		r.seats.leave(had[1])
 	}
 	return g
 }
 
-// grants returns the live grants of a token: none, or one for each secret.
-func (s *snapshot) grants(t tokenView, owner uint64) (gs []*Grant) {
-	for _, key := range []uint64{t.key, t.previous} {
+// seated returns the seats of a token's present and previous secret, 0 for none.
+func (s *snapshot) seated(t tokenView, owner uint64) (numbers [2]uint32) {
+	for i, key := range []uint64{t.key, t.previous} {
+		if i == 1 && t.previousUntil == 0 {
+			break
+		}
 		if e := s.owned(key, owner); e != nil {
-			if g := e.grant.Load(); g != nil {
-				gs = append(gs, g)
-			}
+			numbers[i] = e.seat.Load()
 		}
 	}
-	return gs
+	return numbers
+}
+
+// limitersOf returns those of a token that is not plain, given its seats.
+func (r *Registry) limitersOf(numbers [2]uint32) []*limits.Limiter {
+	return r.seats.at(max(numbers[0], numbers[1])).grant.Load().limiters
 }
 
 // carry moves every live part of one snapshot into another, or, where both are
@@ -124,12 +203,12 @@ func (r *Registry) carry(now limits.Time, from, to *snapshot) {
 // rebuild moves a consumer that is in use into a snapshot in which it may have
 // changed or gone.
 func (r *Registry) rebuild(now limits.Time, from, to *snapshot, old *consumerEntry) {
-	c := old.caller.Load()
-	if c == nil {
+	if old.caller.Load() == nil && r.rebuildPlain(now, from, to, old) {
 		return
 	}
-	owner := maphash.String(r.seed, c.ID)
-	e := to.consumer(owner, c.ID)
+	c := old.caller.Load()
+	owner := maphash.String(r.seed, c.id)
+	e := to.consumer(owner, c.id)
 	if e == nil {
 		r.retire(now, from, owner, old.record, c)
 		return
@@ -145,31 +224,121 @@ func (r *Registry) rebuild(now limits.Time, from, to *snapshot, old *consumerEnt
 		n.shared = r.fitShared(now, c, n)
 	}
 	if g := c.byID.Load(); g != nil {
-		n.byID.Store(newGrant(n, "", never, disabled, r.fit(now, g.Limiters, c, n, scopeID, "")))
-		r.journal.replace(n.byID.Load(), g)
+		watched := g.state.next()
+		n.byID.Store(newGrant(n, "", never, disabled, r.fit(now, g.limiters, c, n, scopeID, ""), new(state)))
+		r.journal.follow(n.byID.Load(), watched)
 	}
-	remaining := map[string]tokenView{}
-	after, before := e.record.view(), old.record.view()
-	for t := range after.eachToken {
-		remaining[t.id] = t
-	}
+	remaining := tokensOf(e.record)
+	before := old.record.view()
 	for t := range before.eachToken {
-		gs := from.grants(t, owner)
-		if len(gs) == 0 {
+		had := from.seated(t, owner)
+		if had == [2]uint32{} {
 			continue
 		}
-		if u, ok := remaining[t.id]; ok {
-			g := r.grantToken(to, owner, n, u, disabled, r.fit(now, gs[0].Limiters, c, n, scopeToken, t.id))
-			r.journal.replace(g, gs...)
+		u, ok := remaining[t.id]
+		if !ok {
+			r.forget(now, had, c, t.id)
 			continue
 		}
-		r.forget(now, gs, c, scopeToken, t.id)
+		watched := r.next(had)
+		g := r.grantToken(to, owner, n, u, disabled, r.fit(now, r.limitersOf(had), c, n, scopeToken, t.id), had)
+		r.journal.follow(g, watched)
 	}
 	r.drop(c, old.record)
 	e.caller.Store(n)
 }
 
-// move takes the grants of a consumer that did not change along.
+func tokensOf(rec record) map[string]tokenView {
+	v, all := rec.view(), map[string]tokenView{}
+	for t := range v.eachToken {
+		all[t.id] = t
+	}
+	return all
+}
+
+// next makes the grants of a token's seats gone, and reports whether one of them
+// was watched.
+func (r *Registry) next(seated [2]uint32) (watched bool) {
+	for _, number := range seated {
+		if number != 0 {
+			watched = r.seats.at(number).state.next() || watched
+		}
+	}
+	return watched
+}
+
+// rebuildPlain is rebuild for a consumer none of whose tokens has a grant of its
+// own, unless one of them must have: then it expands the consumer and returns
+// false.
+func (r *Registry) rebuildPlain(now limits.Time, from, to *snapshot, old *consumerEntry) bool {
+	before := old.record.view()
+	owner := maphash.String(r.seed, before.id)
+	inUse := false
+	for t := range before.eachToken {
+		inUse = inUse || from.seated(t, owner) != [2]uint32{}
+	}
+	if !inUse {
+		return true
+	}
+	e := to.consumer(owner, before.id)
+	if e == nil {
+		for t := range before.eachToken {
+			r.vacate(now, from.seated(t, owner)[0], before.id, t.id)
+		}
+		return true
+	}
+	after, remaining := e.record.view(), tokensOf(e.record)
+	n := r.acquireTerms(&after)
+	defer func() { r.terms.release(n.key) }()
+	plain := r.plain(&after, n)
+	for t := range before.eachToken {
+		if number := from.seated(t, owner)[0]; number != 0 {
+			was := r.seats.at(number).grant.Load().caller.terms
+			plain = plain && remaining[t.id].previousUntil == 0 && n.slots[0] == was.slots[0]
+		}
+	}
+	if !plain {
+		r.expand(from, owner, old)
+		return false
+	}
+	for t := range before.eachToken {
+		number := from.seated(t, owner)[0]
+		if u, ok := remaining[t.id]; ok && number != 0 {
+			r.refit(now, number, n)
+			to.owned(u.key, owner).seat.Store(number)
+			continue
+		}
+		r.vacate(now, number, before.id, t.id)
+	}
+	return true
+}
+
+// refit puts a plain token under other terms.
+func (r *Registry) refit(now limits.Time, number uint32, n *terms) {
+	st := r.seats.at(number)
+	was := st.grant.Load().caller.terms
+	if was == n {
+		return
+	}
+	r.terms.acquire(n.key, nil) // it is there: who calls has it
+	st.limiter.SetSpec(now, n.specs[0])
+	st.grant.Store(n.plain)
+	r.terms.release(was.key)
+}
+
+// vacate ends a plain token, if it has a seat.
+func (r *Registry) vacate(now limits.Time, number uint32, id, token string) {
+	if number == 0 {
+		return
+	}
+	st := r.seats.at(number)
+	terms := st.grant.Load().caller.terms
+	r.remember(now, &st.limiter, stateKey(scopeToken, id, token, terms.slots[0]))
+	r.terms.release(terms.key)
+	r.seats.leave(number)
+}
+
+// move takes the seats of a consumer that did not change along.
 func (r *Registry) move(from, to *snapshot, owner uint64, rec record) {
 	if from == to {
 		return
@@ -177,21 +346,22 @@ func (r *Registry) move(from, to *snapshot, owner uint64, rec record) {
 	for k := range keysOf(rec) {
 		a, b := from.owned(k, owner), to.owned(k, owner)
 		if a != nil && b != nil {
-			b.grant.Store(a.grant.Load())
+			b.seat.Store(a.seat.Load())
 		}
 	}
 }
 
 // retire ends everything of a consumer that is gone.
-func (r *Registry) retire(now limits.Time, from *snapshot, owner uint64, rec record, c *Caller) {
+func (r *Registry) retire(now limits.Time, from *snapshot, owner uint64, rec record, c *caller) {
 	v := rec.view()
 	for t := range v.eachToken {
-		if gs := from.grants(t, owner); len(gs) > 0 {
-			r.forget(now, gs, c, scopeToken, t.id)
+		if had := from.seated(t, owner); had != [2]uint32{} {
+			r.forget(now, had, c, t.id)
 		}
 	}
 	if g := c.byID.Load(); g != nil {
-		r.forget(now, []*Grant{g}, c, scopeID, "")
+		g.state.next()
+		r.forgetLimiters(now, g.limiters, c, scopeID, "")
 	}
 	if c.shared != nil {
 		r.forgetLimiters(now, *c.shared, c, scopeConsumer, "")
@@ -201,7 +371,7 @@ func (r *Registry) retire(now limits.Time, from *snapshot, owner uint64, rec rec
 
 // limiters makes the limiters of a grant, going on where ones of the same
 // identity left off. Those per consumer are the caller's.
-func (r *Registry) limiters(now limits.Time, c *Caller, scope scope, token string) []*limits.Limiter {
+func (r *Registry) limiters(now limits.Time, c *caller, scope scope, token string) []*limits.Limiter {
 	if len(c.terms.specs) == 0 {
 		return nil
 	}
@@ -217,13 +387,13 @@ func (r *Registry) limiters(now limits.Time, c *Caller, scope scope, token strin
 	return ls
 }
 
-func (r *Registry) limiter(now limits.Time, c *Caller, i int, scope scope, token string, fresh func(*limits.Spec, limits.Time) *limits.Limiter) *limits.Limiter {
+func (r *Registry) limiter(now limits.Time, c *caller, i int, scope scope, token string, fresh func(*limits.Spec, limits.Time) *limits.Limiter) *limits.Limiter {
 	l := fresh(c.terms.specs[i], now)
-	if st, ok := r.memory.take(now, stateKey(scope, c.ID, token, c.terms.slots[i])); ok {
+	if st, ok := r.memory.take(now, stateKey(scope, c.id, token, c.terms.slots[i])); ok {
 		l = limits.Restore(c.terms.specs[i], now, st)
 	}
 	if r.options.Share != nil {
-		r.options.Share(now, c.ID, string(scope)+"/"+token+"/"+c.terms.slots[i], l)
+		r.options.Share(now, c.id, string(scope)+"/"+token+"/"+c.terms.slots[i], l)
 	}
 	return l
 }
@@ -235,7 +405,7 @@ func added(s *limits.Spec, now limits.Time) *limits.Limiter {
 	return l
 }
 
-func (r *Registry) fitShared(now limits.Time, c, n *Caller) *sharedLimiters {
+func (r *Registry) fitShared(now limits.Time, c, n *caller) *sharedLimiters {
 	var old []*limits.Limiter
 	if c.shared != nil {
 		old = *c.shared
@@ -247,7 +417,7 @@ func (r *Registry) fitShared(now limits.Time, c, n *Caller) *sharedLimiters {
 // fit makes limiters for changed terms out of those for the old ones: a limit
 // that remains keeps its limiter, with what was used, and none that is added
 // opens a grace.
-func (r *Registry) fit(now limits.Time, old []*limits.Limiter, c, n *Caller, scope scope, token string) []*limits.Limiter {
+func (r *Registry) fit(now limits.Time, old []*limits.Limiter, c, n *caller, scope scope, token string) []*limits.Limiter {
 	if n.terms == c.terms {
 		return old
 	}
@@ -269,23 +439,27 @@ func (r *Registry) fit(now limits.Time, old []*limits.Limiter, c, n *Caller, sco
 	}
 	for j, l := range old {
 		if !kept[j] && scope.owns(c.terms.limits[j]) {
-			r.remember(now, l, stateKey(scope, c.ID, token, c.terms.slots[j]))
+			r.remember(now, l, stateKey(scope, c.id, token, c.terms.slots[j]))
 		}
 	}
 	return ls
 }
 
-// forget ends the grants of a token and the limiters of their own.
-func (r *Registry) forget(now limits.Time, gs []*Grant, c *Caller, scope scope, token string) {
-	r.journal.replace(nil, gs...)
-	r.forgetLimiters(now, gs[0].Limiters, c, scope, token)
+// forget ends the grants of a token and the limiters of its own.
+func (r *Registry) forget(now limits.Time, had [2]uint32, c *caller, token string) {
+	r.forgetLimiters(now, r.limitersOf(had), c, scopeToken, token)
+	for _, number := range had {
+		if number != 0 {
+			r.seats.leave(number)
+		}
+	}
 }
 
 // forgetLimiters closes limiters; their states are remembered for a while.
-func (r *Registry) forgetLimiters(now limits.Time, ls []*limits.Limiter, c *Caller, scope scope, token string) {
+func (r *Registry) forgetLimiters(now limits.Time, ls []*limits.Limiter, c *caller, scope scope, token string) {
 	for i, l := range ls {
 		if scope.owns(c.terms.limits[i]) {
-			r.remember(now, l, stateKey(scope, c.ID, token, c.terms.slots[i]))
+			r.remember(now, l, stateKey(scope, c.id, token, c.terms.slots[i]))
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"iter"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,9 +18,10 @@ import (
 // safe for concurrent use. Nothing waits for a change: a decision takes the
 // snapshot it finds.
 //
-// A consumer that has never called is only a record of some 130 bytes. Its
-// limiters are made with its first request and then belong to its tokens: no
-// cache evicts them, and every change to the consumer carries them over.
+// A consumer that has never called is only a record. Its limiters are made with
+// its first request and then belong to its tokens: no cache evicts them, and
+// every change to the consumer carries them over. See seat for what is done so
+// that a million of them cost little.
 type Registry struct {
 	snap atomic.Pointer[snapshot]
 	seed maphash.Seed // of consumer ids
@@ -30,6 +32,7 @@ type Registry struct {
 	options RegistryOptions
 	warmUps uint64            // counts changes of the configured warm-up
 	plans   map[string]string // their limits, as encodeLimits writes them
+	seats   seats
 	terms   pool[*terms]
 	labels  pool[map[string]string]
 	memory  memory
@@ -68,13 +71,13 @@ type snapshot struct {
 
 type tokenEntry struct {
 	hash  Hash
-	owner uint64 // the hash of its consumer's id
-	grant atomic.Pointer[Grant]
+	owner uint64        // the hash of its consumer's id
+	seat  atomic.Uint32 // 0 until it was used
 }
 
 type consumerEntry struct {
 	record record
-	caller atomic.Pointer[Caller]
+	caller atomic.Pointer[caller] // nil also while all its tokens in use are plain
 }
 
 // NewRegistry returns a registry that knows nobody.
@@ -93,35 +96,49 @@ func NewRegistry(o RegistryOptions) *Registry {
 
 // Resolve finds the grant of a credential as it stands in the request. Nothing
 // is kept of a credential that nobody issued, and nothing is allocated but with
-// the first request of a token. The grant is nil for Unknown only.
-func (r *Registry) Resolve(now limits.Time, credential string) (*Grant, Standing) {
+// the first request of a token. Of Unknown the grant is nobody's.
+func (r *Registry) Resolve(now limits.Time, credential string) (Grant, Standing) {
 	if !WellFormed(credential) {
-		return nil, Unknown
+		return Grant{}, Unknown
 	}
 	return r.ResolveHash(now, HashOf(credential))
 }
 
 // ResolveHash is [Registry.Resolve] for a credential that is hashed already.
-func (r *Registry) ResolveHash(now limits.Time, h Hash) (*Grant, Standing) {
-	e := r.snap.Load().token(&h)
+func (r *Registry) ResolveHash(now limits.Time, h Hash) (Grant, Standing) {
+	s := r.snap.Load()
+	return r.resolve(now, s, s.token(&h))
+}
+
+func (r *Registry) resolve(now limits.Time, s *snapshot, e *tokenEntry) (Grant, Standing) {
+	if e != nil && e.seat.Load() == 0 {
+		s, e = r.activate(now, &e.hash)
+	}
 	if e == nil {
-		return nil, Unknown
+		return Grant{}, Unknown
 	}
-	g := e.grant.Load()
-	if g == nil {
-		if g = r.activate(now, &h); g == nil {
-			return nil, Unknown
-		}
+	st := r.seats.at(e.seat.Load())
+	g := st.grant.Load()
+	if !g.plain {
+		return r.answer(now, g)
 	}
-	return r.answer(now, g)
+	c, v, t := s.holder(e)
+	if c == nil {
+		return Grant{}, Unknown
+	}
+	worth := standing(now, t.expires, v.disabled)
+	if worth == Valid && g.durable() && st.state.Load()&watched == 0 {
+		r.journal.addPlain(st, g, v.id, t.id)
+	}
+	return Grant{Consumer: Caller{ID: v.id}, Token: t.id, only: &st.limiter}, worth
 }
 
 // Consumer finds the grant by a consumer's id. All calls by id share one set of
 // limiters of their own, and those per consumer with its tokens.
-func (r *Registry) Consumer(now limits.Time, id string) (*Grant, Standing) {
+func (r *Registry) Consumer(now limits.Time, id string) (Grant, Standing) {
 	e := r.snap.Load().consumer(maphash.String(r.seed, id), id)
 	if e == nil {
-		return nil, Unknown
+		return Grant{}, Unknown
 	}
 	if c := e.caller.Load(); c != nil {
 		if g := c.byID.Load(); g != nil {
@@ -130,43 +147,34 @@ func (r *Registry) Consumer(now limits.Time, id string) (*Grant, Standing) {
 	}
 	g := r.activateID(now, id)
 	if g == nil {
-		return nil, Unknown
+		return Grant{}, Unknown
 	}
 	return r.answer(now, g)
 }
 
 // Token finds the grant of a consumer's token by the token's id, for callers
 // whose secret another has seen: ext_authz, which leaves only the ids behind.
-func (r *Registry) Token(now limits.Time, consumer, token string) (*Grant, Standing) {
+func (r *Registry) Token(now limits.Time, consumer, token string) (Grant, Standing) {
 	s, owner := r.snap.Load(), maphash.String(r.seed, consumer)
 	e := s.consumer(owner, consumer)
 	if e == nil {
-		return nil, Unknown
+		return Grant{}, Unknown
 	}
 	v := e.record.view()
 	for t := range v.eachToken {
-		if t.id != token {
-			continue
+		if t.id == token {
+			return r.resolve(now, s, s.owned(t.key, owner))
 		}
-		secret := s.owned(t.key, owner)
-		g := secret.grant.Load()
-		if g == nil {
-			g = r.activate(now, &secret.hash)
-		}
-		if g == nil {
-			break
-		}
-		return r.answer(now, g)
 	}
-	return nil, Unknown
+	return Grant{}, Unknown
 }
 
-func (r *Registry) answer(now limits.Time, g *Grant) (*Grant, Standing) {
+func (r *Registry) answer(now limits.Time, g *grant) (Grant, Standing) {
 	s := g.standing(now)
-	if s == Valid && g.durable && !g.is(grantWatched) {
+	if s == Valid && g.durable() && g.state.Load()&watched == 0 {
 		r.journal.add(g)
 	}
-	return g, s
+	return g.public(), s
 }
 
 // Len returns the number of consumers and of secrets that are known.
@@ -417,8 +425,8 @@ func (r *Registry) build(v *validator, plans map[string]string, all iter.Seq2[Co
 	next := &snapshot{}
 	var ids []*consumerEntry
 	var hashes []*tokenEntry
-	next.consumers, ids = consumers.finish(func(a, b *consumerEntry) bool { return a.record.id() == b.record.id() })
-	next.tokens, hashes = tokens.finish(func(a, b *tokenEntry) bool { return a.hash == b.hash && a.owner != b.owner })
+	next.consumers, ids = consumers.finish(join, func(a, b *consumerEntry) bool { return a.record.id() == b.record.id() })
+	next.tokens, hashes = tokens.finish(func([]tokenEntry) {}, func(a, b *tokenEntry) bool { return a.hash == b.hash && a.owner != b.owner })
 	for i := 0; i < len(ids); i += 2 {
 		v.add(Problem{Consumer: ids[i].record.id(), Message: "the id is given twice"})
 	}
@@ -429,27 +437,46 @@ func (r *Registry) build(v *validator, plans map[string]string, all iter.Seq2[Co
 	return next, nil
 }
 
+// join makes the records parts of one text: one object for the collector, and not
+// one each.
+func join(entries []consumerEntry) {
+	size := 0
+	for i := range entries {
+		size += len(entries[i].record)
+	}
+	var all strings.Builder
+	all.Grow(size)
+	for i := range entries {
+		all.WriteString(string(entries[i].record))
+	}
+	rest := all.String()
+	for i := range entries {
+		n := len(entries[i].record)
+		entries[i].record, rest = record(rest[:n]), rest[n:]
+	}
+}
+
 // ownerOf names the consumer that a secret belongs to.
 func (r *Registry) ownerOf(s *snapshot, e *tokenEntry) string {
-	c, _ := s.holder(e)
+	c, v, _ := s.holder(e)
 	if c == nil {
 		return ""
 	}
-	return c.record.id()
+	return v.id
 }
 
 // holder finds whose a secret is, present or previous.
-func (s *snapshot) holder(e *tokenEntry) (*consumerEntry, tokenView) {
+func (s *snapshot) holder(e *tokenEntry) (*consumerEntry, view, tokenView) {
 	run := s.consumers.find(e.owner)
 	for i := range run {
 		v := run[i].record.view()
 		for t := range v.eachToken {
 			if t.key == e.hash.key() || t.previousUntil != 0 && t.previous == e.hash.key() {
-				return &run[i], t
+				return &run[i], v, t
 			}
 		}
 	}
-	return nil, tokenView{}
+	return nil, view{}, tokenView{}
 }
 
 // secretsOf returns every hash that a consumer answers to.

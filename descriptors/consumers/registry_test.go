@@ -60,11 +60,11 @@ func take(t testing.TB, r *consumers.Registry, now limits.Time, secret string, n
 	return takeFrom(now, g, n)
 }
 
-func takeFrom(now limits.Time, g *consumers.Grant, n int) (admitted int) {
-	claims := make([]limits.Claim, len(g.Limiters))
+func takeFrom(now limits.Time, g consumers.Grant, n int) (admitted int) {
+	claims := make([]limits.Claim, g.Len())
 	for range n {
-		for i, l := range g.Limiters {
-			claims[i] = limits.Claim{Limiter: l, N: 1}
+		for i := range claims {
+			claims[i] = limits.Claim{Limiter: g.Limiter(i), N: 1}
 		}
 		if len(claims) == 0 || limits.TakeAll(now, claims) < 0 {
 			admitted++
@@ -111,7 +111,7 @@ func TestResolve(t *testing.T) {
 			continue
 		}
 		if c.want == consumers.Unknown {
-			if g != nil {
+			if !g.Nobody() {
 				t.Errorf("%s: Resolve(%q) has a grant of %s", c.name, c.credential, g.Consumer.ID)
 			}
 			continue
@@ -121,7 +121,7 @@ func TestResolve(t *testing.T) {
 		}
 	}
 	for id, want := range map[string]consumers.Standing{"a": consumers.Valid, "off": consumers.Disabled, "nobody": consumers.Unknown, "": consumers.Unknown} {
-		if g, got := r.Consumer(start, id); got != want || (g == nil) != (want == consumers.Unknown) {
+		if g, got := r.Consumer(start, id); got != want || g.Nobody() != (want == consumers.Unknown) {
 			t.Errorf("Consumer(%q) = %v, %v, want %v", id, g, got, want)
 		}
 	}
@@ -149,19 +149,19 @@ func TestWhoseLimitsApply(t *testing.T) {
 	} {
 		g, _ := r.Resolve(start, id)
 		var got []string
-		for _, l := range g.Limiters {
-			got = append(got, fmt.Sprint(l.Spec().Limit().N))
+		for i := range g.Len() {
+			got = append(got, fmt.Sprint(g.Limiter(i).Spec().Limit().N))
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("limits of %s (-want +got):\n%s", id, diff)
 		}
 	}
 	r.SetOptions(start, consumers.RegistryOptions{Default: list(t, `"7/s"`)})
-	if g, _ := r.Resolve(start, "default"); g.Limiters[0].Spec().Limit().N != 7 {
-		t.Errorf("after a new default the limit is %v", g.Limiters[0].Spec().Limit().N)
+	if g, _ := r.Resolve(start, "default"); g.Limiter(0).Spec().Limit().N != 7 {
+		t.Errorf("after a new default the limit is %v", g.Limiter(0).Spec().Limit().N)
 	}
-	if g, _ := r.Resolve(start, "plan"); g.Limiters[0].Spec().Limit().N != 5 {
-		t.Errorf("a new default changed a plan's limit to %v", g.Limiters[0].Spec().Limit().N)
+	if g, _ := r.Resolve(start, "plan"); g.Limiter(0).Spec().Limit().N != 5 {
+		t.Errorf("a new default changed a plan's limit to %v", g.Limiter(0).Spec().Limit().N)
 	}
 }
 
@@ -322,7 +322,7 @@ func TestChangedLimitCountsAtOnce(t *testing.T) {
 	c.Limits = list(t, `"1000/s"`)
 	put(t, r, start, c)
 	after, _ := r.Resolve(start, "s")
-	if after.Limiters[0] != before.Limiters[0] {
+	if after.Limiter(0) != before.Limiter(0) {
 		t.Error("the changed limit has another limiter")
 	}
 	now := start.Add(time.Millisecond)
@@ -541,13 +541,10 @@ func same(t *testing.T, when string, r *consumers.Registry, plans map[string]con
 		Labels          map[string]string
 		Limits          []limits.Limit
 	}
-	describe := func(g *consumers.Grant, s consumers.Standing) answer {
-		a := answer{Standing: s}
-		if g != nil {
-			a.Consumer, a.Token, a.Labels = g.Consumer.ID, g.Token, g.Consumer.Labels
-			for _, l := range g.Limiters {
-				a.Limits = append(a.Limits, l.Spec().Limit())
-			}
+	describe := func(g consumers.Grant, s consumers.Standing) answer {
+		a := answer{Standing: s, Consumer: g.Consumer.ID, Token: g.Token, Labels: g.Consumer.Labels}
+		for i := range g.Len() {
+			a.Limits = append(a.Limits, g.Limiter(i).Spec().Limit())
 		}
 		return a
 	}

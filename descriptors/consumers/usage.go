@@ -48,7 +48,11 @@ func (r *Registry) eachLimiter(now limits.Time, id string, visit func(token stri
 	if e == nil {
 		return false
 	}
-	c := r.live(now, e)
+	v := e.record.view()
+	if e.caller.Load() == nil && r.eachPlain(now, s, owner, &v, visit) {
+		return true
+	}
+	c := r.live(now, s, owner, e)
 	own := func(token string, ls []*limits.Limiter, scope scope) {
 		for i, l := range ls {
 			if scope.owns(c.terms.limits[i]) {
@@ -56,24 +60,43 @@ func (r *Registry) eachLimiter(now limits.Time, id string, visit func(token stri
 			}
 		}
 	}
-	v := e.record.view()
 	for t := range v.eachToken {
-		gs := s.grants(t, owner)
-		if len(gs) == 0 {
-			gs = []*Grant{r.grantToken(s, owner, c, t, v.disabled, r.limiters(now, c, scopeToken, t.id))}
+		had := s.seated(t, owner)
+		if had == [2]uint32{} {
+			r.grantToken(s, owner, c, t, v.disabled, r.limiters(now, c, scopeToken, t.id), had)
+			had = s.seated(t, owner)
 		}
-		own(t.id, gs[0].Limiters, scopeToken)
-		if gs[0].durable {
-			r.journal.add(gs[0])
+		g := r.seats.at(max(had[0], had[1])).grant.Load()
+		own(t.id, g.limiters, scopeToken)
+		if g.durable() {
+			r.journal.add(g)
 		}
 	}
 	if c.shared != nil {
 		own("", *c.shared, scopeConsumer)
 	}
 	if g := c.byID.Load(); g != nil {
-		own("", g.Limiters, scopeID)
-		if g.durable {
+		own("", g.limiters, scopeID)
+		if g.durable() {
 			r.journal.add(g)
+		}
+	}
+	return true
+}
+
+// eachPlain is eachLimiter for a consumer whose tokens are all plain, or false.
+func (r *Registry) eachPlain(now limits.Time, s *snapshot, owner uint64, v *view, visit func(token string, l *limits.Limiter)) bool {
+	for t := range v.eachToken {
+		e := s.owned(t.key, owner)
+		if e == nil || e.seat.Load() == 0 && !r.seatPlain(now, e, v, t) {
+			return false
+		}
+	}
+	for t := range v.eachToken {
+		st := r.seats.at(s.owned(t.key, owner).seat.Load())
+		visit(t.id, &st.limiter)
+		if g := st.grant.Load(); g.durable() {
+			r.journal.addPlain(st, g, v.id, t.id)
 		}
 	}
 	return true
@@ -81,12 +104,20 @@ func (r *Registry) eachLimiter(now limits.Time, id string, visit func(token stri
 
 // Each calls f for every grant that has been asked for, in no order, until it
 // returns false. A token in rotation may have two, with the same limiters.
-func (r *Registry) Each(f func(*Grant) bool) {
+func (r *Registry) Each(f func(Grant) bool) {
 	s := r.snap.Load()
 	goes := true
 	s.tokens.all(func(e *tokenEntry) bool {
-		if g := e.grant.Load(); g != nil {
-			goes = f(g)
+		number := e.seat.Load()
+		if number == 0 {
+			return true
+		}
+		st := r.seats.at(number)
+		g := st.grant.Load()
+		if !g.plain {
+			goes = f(g.public())
+		} else if c, v, t := s.holder(e); c != nil {
+			goes = f(Grant{Consumer: Caller{ID: v.id}, Token: t.id, only: &st.limiter})
 		}
 		return goes
 	})
@@ -96,7 +127,7 @@ func (r *Registry) Each(f func(*Grant) bool) {
 	s.consumers.all(func(e *consumerEntry) bool {
 		if c := e.caller.Load(); c != nil {
 			if g := c.byID.Load(); g != nil {
-				return f(g)
+				return f(g.public())
 			}
 		}
 		return true

@@ -139,11 +139,8 @@ func (d *decision) claim(i int, p *part) {
 			d.add(limits.Claim{Limiter: limiter, N: n, Shadow: shadow || r.Shadow, Group: group}, origin{i, r})
 		}
 	}
-	if p.grant == nil {
-		return
-	}
-	for _, limiter := range p.grant.Limiters {
-		d.add(limits.Claim{Limiter: limiter, N: n, Shadow: shadow, Group: group}, origin{i, nil})
+	for k := range p.grant.Len() {
+		d.add(limits.Claim{Limiter: p.grant.Limiter(k), N: n, Shadow: shadow, Group: group}, origin{i, nil})
 	}
 }
 
@@ -269,7 +266,7 @@ func (d *decision) subject() (p *part, claim int) {
 		}
 	}
 	for i := range d.parts {
-		if p := &d.parts[i]; p.rule != nil || p.grant != nil {
+		if p := &d.parts[i]; p.rule != nil || !p.grant.Nobody() {
 			return p, -1
 		}
 	}

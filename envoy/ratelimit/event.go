@@ -66,7 +66,7 @@ func (d *decision) describe(e *extauthz.Event) {
 	if rule != nil {
 		e.Rule = d.server.o.Book.Label(rule, p.entries)
 	}
-	if g := p.grant; g != nil {
+	if g := &p.grant; !g.Nobody() {
 		e.Consumer, e.Token = g.Consumer.ID, g.Token
 	}
 }

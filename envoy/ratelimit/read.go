@@ -21,7 +21,7 @@ type part struct {
 	hits    int64 // 0 is a look
 	refund  bool
 	rule    *descriptors.Rule
-	grant   *consumers.Grant // whose own limits it takes from, or nil
+	grant   consumers.Grant // whose own limits it takes from, or nobody's
 
 	quota       bool
 	over        bool // a limit refuses
@@ -110,8 +110,8 @@ func (d *decision) match(p *part) (err error) {
 	return nil
 }
 
-// caller finds whom a descriptor names, nil if nobody or nobody known.
-func (d *decision) caller(entries []descriptors.Entry) *consumers.Grant {
+// caller finds whom a descriptor names, if anybody that is known.
+func (d *decision) caller(entries []descriptors.Entry) consumers.Grant {
 	registry := d.server.o.Registry
 	subject, value := descriptors.SubjectOf(entries)
 	switch subject {
@@ -127,11 +127,11 @@ func (d *decision) caller(entries []descriptors.Entry) *consumers.Grant {
 			return g
 		}
 	}
-	return nil
+	return consumers.Grant{}
 }
 
 // credential finds the grant of a credential, with its scheme or without.
-func (d *decision) credential(value string) *consumers.Grant {
+func (d *decision) credential(value string) consumers.Grant {
 	if scheme, rest, found := strings.Cut(value, " "); found {
 		for _, s := range d.policy.schemes() {
 			if strings.EqualFold(s, scheme) {
@@ -142,7 +142,7 @@ func (d *decision) credential(value string) *consumers.Grant {
 	if g, standing := d.server.o.Registry.Resolve(d.now, value); standing == consumers.Valid {
 		return g
 	}
-	return nil
+	return consumers.Grant{}
 }
 
 // tokenID returns the value of an entry `token`.
@@ -161,18 +161,18 @@ func tokenID(entries []descriptors.Entry) string {
 func (d *decision) callersOnce() {
 	for i := range d.parts {
 		p := &d.parts[i]
-		for j := 0; p.grant != nil && j < i; j++ {
+		for j := 0; !p.grant.Nobody() && j < i; j++ {
 			q := &d.parts[j]
-			if q.grant == nil || q.grant.Consumer.ID != p.grant.Consumer.ID || q.refund != p.refund {
+			if q.grant.Nobody() || q.grant.Consumer.ID != p.grant.Consumer.ID || q.refund != p.refund {
 				continue
 			}
 			if q.grant.Token != "" && p.grant.Token != "" && q.grant.Token != p.grant.Token {
 				continue // two tokens of one consumer, each with buckets of its own
 			}
 			if q.outranks(p) {
-				p.grant = nil
+				p.grant = consumers.Grant{}
 			} else {
-				q.grant = nil
+				q.grant = consumers.Grant{}
 			}
 		}
 	}
@@ -189,7 +189,7 @@ func (p *part) outranks(q *part) bool {
 
 func (d *decision) hasCaller() bool {
 	for i := range d.parts {
-		if d.parts[i].grant != nil {
+		if !d.parts[i].grant.Nobody() {
 			return true
 		}
 	}

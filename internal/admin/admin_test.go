@@ -336,8 +336,8 @@ func TestUsage(t *testing.T) {
 	if u := usage(); u.Token != "prod" || u.Limit != "hourly" || u.Remaining != 10 {
 		t.Errorf("unused: %+v", u)
 	}
-	f.registry.Each(func(g *consumers.Grant) bool {
-		g.Limiters[0].Take(f.clock.Now(), 4)
+	f.registry.Each(func(g consumers.Grant) bool {
+		g.Limiter(0).Take(f.clock.Now(), 4)
 		return true
 	})
 	if u := usage(); u.Remaining != 6 || u.Reset < 1000 || u.Reset > 1500 || u.Admitted == 0 {

@@ -77,10 +77,10 @@ func (g *gate) who(token string) (string, int64) {
 	switch {
 	case standing != consumers.Valid:
 		return "", 0
-	case len(grant.Limiters) == 0:
+	case grant.Len() == 0:
 		return grant.Consumer.ID, -1
 	}
-	return grant.Consumer.ID, grant.Limiters[0].Spec().Limit().N
+	return grant.Consumer.ID, grant.Limiter(0).Spec().Limit().N
 }
 
 func (g *gate) eventually(t *testing.T, token, id string, limit int64) {
@@ -121,7 +121,7 @@ func tables(t *testing.T, server *sqltest.Server) {
 			t.Errorf("the token of %s is %s with %d, want %d", c.id, id, limit, c.limit)
 		}
 	}
-	if grant, _ := g.registry.Consumer(limits.At(time.Now()), apollo.Sessions); grant == nil || grant.Limiters[0].Spec().Limit().N != 77 {
+	if grant, _ := g.registry.Consumer(limits.At(time.Now()), apollo.Sessions); grant.Nobody() || grant.Limiter(0).Spec().Limit().N != 77 {
 		t.Error("there is no consumer for sessions with its limit")
 	}
 	c, err := g.store.Consumer(t.Context(), "orders")

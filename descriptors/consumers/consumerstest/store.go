@@ -268,7 +268,7 @@ func inForce(t *testing.T, s *session) {
 		c := consumers.Consumer{ID: "a", Limits: consumers.Limits{{Limit: limits.Limit{Kind: limits.Rate, N: int64(i + 1), Period: time.Second}}}}
 		s.put(t, c, consumers.Always)
 		g, standing := s.registry.Resolve(limits.At(time.Now()), "s")
-		if standing != consumers.Valid || g.Limiters[0].Spec().Limit().N != int64(i+1) {
+		if standing != consumers.Valid || g.Limiter(0).Spec().Limit().N != int64(i+1) {
 			t.Fatalf("after change %d the decision uses another limit", i)
 		}
 	}
@@ -442,7 +442,7 @@ func owned(t *testing.T, s *session) {
 	}
 	got.Labels["team"], got.Limits[0].N = "changed", 1
 	g, _ := s.registry.Resolve(limits.At(time.Now()), "s")
-	if g.Consumer.Labels["team"] != "payments" || g.Limiters[0].Spec().Limit().N != 100 {
-		t.Errorf("in force are labels %v and a limit of %d", g.Consumer.Labels, g.Limiters[0].Spec().Limit().N)
+	if g.Consumer.Labels["team"] != "payments" || g.Limiter(0).Spec().Limit().N != 100 {
+		t.Errorf("in force are labels %v and a limit of %d", g.Consumer.Labels, g.Limiter(0).Spec().Limit().N)
 	}
 }

@@ -47,7 +47,7 @@ func TestBackupUnderChange(t *testing.T) {
 	for range 7 {
 		now := limits.At(time.Now())
 		g, _ := r.Resolve(now, "s")
-		if !g.Limiters[0].Take(now, 1).Allowed {
+		if !g.Limiter(0).Take(now, 1).Allowed {
 			t.Fatal("refused")
 		}
 	}

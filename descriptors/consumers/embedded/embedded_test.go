@@ -193,7 +193,7 @@ func TestQuotaSurvivesAnOrderlyStop(t *testing.T) {
 		for range 7 {
 			now := limits.At(time.Now())
 			g, _ := r.Resolve(now, "s")
-			if !g.Limiters[0].Take(now, 1).Allowed || !ruleLimiter(t, s.table, now).Take(now, 1).Allowed {
+			if !g.Limiter(0).Take(now, 1).Allowed || !ruleLimiter(t, s.table, now).Take(now, 1).Allowed {
 				t.Fatal("refused")
 			}
 			used++
@@ -282,7 +282,7 @@ func beKilled(t *testing.T, path string) {
 		if i%20 == 0 {
 			now := limits.At(time.Now())
 			g, _ := r.Resolve(now, "s")
-			g.Limiters[0].Take(now, 1)
+			g.Limiter(0).Take(now, 1)
 			if err := s.db.Flush(); err != nil {
 				t.Fatal(err)
 			}
@@ -368,7 +368,7 @@ func useQuota(t *testing.T, path string) {
 	for range tick.C {
 		now := limits.At(time.Now())
 		g, _ := r.Resolve(now, "s")
-		if !g.Limiters[0].Take(now, 1).Allowed || !ruleLimiter(t, s.table, now).Take(now, 1).Allowed {
+		if !g.Limiter(0).Take(now, 1).Allowed || !ruleLimiter(t, s.table, now).Take(now, 1).Allowed {
 			t.Fatal("refused")
 		}
 		fmt.Println("took")

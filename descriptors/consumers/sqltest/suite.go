@@ -71,10 +71,10 @@ func (r *Running) limit(secret string) int64 {
 	if standing != consumers.Valid {
 		return 0
 	}
-	if len(g.Limiters) == 0 {
+	if g.Len() == 0 {
 		return -1
 	}
-	return g.Limiters[0].Spec().Limit().N
+	return g.Limiter(0).Spec().Limit().N
 }
 
 func (r *Running) eventually(t *testing.T, secret string, want int64) {
@@ -167,7 +167,7 @@ func ownSQL(t *testing.T, d Database) {
 	Eventually(t, "the consumer has another id", func() bool {
 		g, _ := r.Registry.Resolve(limits.At(time.Now()), "x")
 		_, old := r.Registry.Lookup("x")
-		return g != nil && g.Consumer.ID == "y" && g.Consumer.Labels["team"] == "a" && !old
+		return !g.Nobody() && g.Consumer.ID == "y" && g.Consumer.Labels["team"] == "a" && !old
 	})
 	d.Server.Exec(t, database, "DELETE FROM tollgate_tokens WHERE consumer = 'y'")
 	r.eventually(t, "x", 0)
@@ -266,7 +266,7 @@ func hostile(t *testing.T, d Database) {
 	r.eventually(t, "other", 3)
 	Eventually(t, "the secret goes to the other that has it", func() bool {
 		g, _ := r.Registry.Resolve(limits.At(time.Now()), "good")
-		return g != nil && g.Consumer.ID == "double"
+		return !g.Nobody() && g.Consumer.ID == "double"
 	})
 }
 
