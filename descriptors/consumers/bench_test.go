@@ -60,8 +60,8 @@ func TestMemoryOfConsumers(t *testing.T) {
 	}
 	active := heap() - secrets - n*(16+64)
 	t.Logf("bytes per consumer: %d idle, %d after its first request", idle/n, active/n)
-	if idle/n > 150 || active/n > 260 {
-		t.Errorf("a consumer costs %d bytes idle and %d in use, want at most 150 and 260", idle/n, active/n)
+	if idle/n > 140 || active/n > 240 {
+		t.Errorf("a consumer costs %d bytes idle and %d in use, want at most 140 and 240", idle/n, active/n)
 	}
 	runtime.ReadMemStats(&m)
 	if each := float64(m.HeapObjects-objects) / n; each > 1.8 { // 1 is its secret, which this test keeps

@@ -9,10 +9,13 @@ func (x *Index) Remove(h uint64, v string) *Index {
 	return &Index{x.x.remove(h, func(s *string) bool { return *s == v })}
 }
 
-func (x *Index) Find(h uint64) []string { return x.x.find(h) }
+func (x *Index) Find(h uint64) []string {
+	found, _ := x.x.find(h)
+	return found
+}
 
 func (x *Index) All() (vs []string) {
-	x.x.all(func(v *string) bool { vs = append(vs, *v); return true })
+	x.x.all(func(v *string, _ string) bool { vs = append(vs, *v); return true })
 	return vs
 }
 
@@ -22,6 +25,6 @@ func Build(m map[string]uint64) *Index {
 	for v, h := range m {
 		b.add(h, v)
 	}
-	x, _ := b.finish(func([]string) {}, func(a, b *string) bool { return false })
+	x := b.finish(func(_, _ *string, _ string) {})
 	return &Index{x}
 }

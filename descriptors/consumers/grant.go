@@ -73,7 +73,6 @@ type grant struct {
 	limiters []*limits.Limiter
 	expires  limits.Time
 	disabled bool
-	plain    bool // stands for all plain tokens of its caller's terms
 	state    *state
 	turn     uint32 // the state's when the grant was made: another one, another grant
 }
@@ -83,8 +82,9 @@ type grant struct {
 type state struct{ atomic.Uint32 }
 
 const (
-	watched  = 1 << iota // the journal looks at it
-	turnUnit             // from here on the turn
+	watched      = 1 << iota // the journal looks at it
+	durablePlain             // a plain token, and the journal should look at it
+	turnUnit                 // from here on the turn
 )
 
 func (s *state) turn() uint32 { return s.Load() / turnUnit }
@@ -96,6 +96,15 @@ func (s *state) next() bool {
 		if s.CompareAndSwap(was, (was/turnUnit+1)*turnUnit) {
 			return was&watched != 0
 		}
+	}
+}
+
+// plain notes that a plain token under some terms has the seat.
+func (s *state) plain(t *terms) {
+	if t.durable {
+		s.Or(durablePlain)
+	} else {
+		s.And(^uint32(durablePlain))
 	}
 }
 
@@ -147,7 +156,7 @@ type terms struct {
 	slots   []string // what tells a limit from its siblings while its numbers change
 	shared  bool     // one of them is per consumer
 	durable bool
-	plain   *grant // of tokens whose one limit this is; nil where there are more, or none
+	plain   bool // tokens can be plain: there is one limit, and it is per token
 }
 
 // newTerms reads a list that was checked before it became text.
@@ -169,9 +178,7 @@ func newTerms(key, text string, w limits.WarmUp) *terms {
 		panic("consumers: limits " + text + ": " + err.Error())
 	}
 	t.limits, t.slots = ls, slots(ls)
-	if len(ls) == 1 && !t.shared {
-		t.plain = &grant{caller: &caller{terms: t}, plain: true}
-	}
+	t.plain = len(ls) == 1 && !t.shared
 	return t
 }
 
@@ -240,10 +247,14 @@ func (p *pool[T]) acquire(key string, make func() T) T {
 	return e.value
 }
 
-func (p *pool[T]) release(key string) {
-	if e := p.held[key]; e != nil {
-		if e.count--; e.count == 0 {
-			delete(p.held, key)
-		}
+// release reports whether nobody holds it any more.
+func (p *pool[T]) release(key string) bool {
+	e := p.held[key]
+	if e == nil {
+		return false
 	}
+	if e.count--; e.count == 0 {
+		delete(p.held, key)
+	}
+	return e.count == 0
 }

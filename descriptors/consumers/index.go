@@ -14,9 +14,11 @@ const fan = 64
 //
 // A bucket keeps its entries sorted by 32 bits of their hash. Hashes are spread
 // evenly, so an entry stands near its share of the way, and a search reads one
-// or two cache lines of keys and then the entry.
+// or two cache lines of keys and then the entry. What entries have that is of no
+// fixed size stands in the bucket's text, so that neither they nor it need be
+// looked at by the collector.
 //
-// Entries may hold an atomic pointer that is set later, in place: whoever sets
+// Entries may hold an atomic number that is set later, in place: whoever sets
 // it or calls insert or remove must hold the same lock, so that no copy loses it.
 type index[T any] struct {
 	root *[fan]*[fan]bucket[T]
@@ -26,6 +28,7 @@ type index[T any] struct {
 type bucket[T any] struct {
 	keys []uint32 // ascending
 	vals []T
+	text string
 }
 
 func place(h uint64) (i, j int, key uint32) {
@@ -33,11 +36,11 @@ func place(h uint64) (i, j int, key uint32) {
 }
 
 // find returns the entries whose hash has the same leading 44 bits: none, one,
-// or very rarely more, for the caller to tell apart.
-func (x *index[T]) find(h uint64) []T {
+// or very rarely more, for the caller to tell apart. Their text comes with them.
+func (x *index[T]) find(h uint64) (vals []T, text string) {
 	i, j, key := place(h)
 	if x.root == nil || x.root[i] == nil {
-		return nil
+		return nil, ""
 	}
 	b := &x.root[i][j]
 	from := b.search(key)
@@ -45,7 +48,7 @@ func (x *index[T]) find(h uint64) []T {
 	for to < len(b.keys) && b.keys[to] == key {
 		to++
 	}
-	return b.vals[from:to]
+	return b.vals[from:to], b.text
 }
 
 // search returns the position of the first key that is not below key.
@@ -62,30 +65,37 @@ func (b *bucket[T]) search(key uint32) int {
 
 // insert returns an index that also holds v.
 func (x index[T]) insert(h uint64, v T) index[T] {
-	return x.edit(h, 1, func(b *bucket[T], key uint32) bucket[T] {
-		at := b.search(key)
-		return bucket[T]{
-			keys: slices.Insert(exact(b.keys, 1), at, key),
-			vals: slices.Insert(exact(b.vals, 1), at, v),
-		}
-	})
+	return x.edit(h, 1, func(b *bucket[T], key uint32) bucket[T] { return b.insert(key, v) })
+}
+
+func (b *bucket[T]) insert(key uint32, v T) bucket[T] {
+	at := b.search(key)
+	return bucket[T]{
+		keys: slices.Insert(exact(b.keys, 1), at, key),
+		vals: slices.Insert(exact(b.vals, 1), at, v),
+		text: b.text,
+	}
 }
 
 // remove returns an index without the entry for which is reports true; there
 // must be one.
 func (x index[T]) remove(h uint64, is func(*T) bool) index[T] {
-	return x.edit(h, -1, func(b *bucket[T], key uint32) bucket[T] {
-		at := b.search(key)
-		for !is(&b.vals[at]) {
-			at++
-		}
-		return bucket[T]{
-			keys: slices.Delete(exact(b.keys, 0), at, at+1),
-			vals: slices.Delete(exact(b.vals, 0), at, at+1),
-		}
-	})
+	return x.edit(h, -1, func(b *bucket[T], key uint32) bucket[T] { return b.remove(key, is) })
 }
 
+func (b *bucket[T]) remove(key uint32, is func(*T) bool) bucket[T] {
+	at := b.search(key)
+	for !is(&b.vals[at]) {
+		at++
+	}
+	return bucket[T]{
+		keys: slices.Delete(exact(b.keys, 0), at, at+1),
+		vals: slices.Delete(exact(b.vals, 0), at, at+1),
+		text: b.text,
+	}
+}
+
+// edit returns an index with a changed copy of a bucket.
 func (x index[T]) edit(h uint64, delta int, change func(*bucket[T], uint32) bucket[T]) index[T] {
 	i, j, key := place(h)
 	root, mid := new([fan]*[fan]bucket[T]), new([fan]bucket[T])
@@ -107,8 +117,9 @@ func exact[E any](s []E, more int) []E {
 	return c
 }
 
-// all calls f for every entry until it returns false.
-func (x *index[T]) all(f func(*T) bool) {
+// all calls f for every entry, with the text that it stands in, until it returns
+// false.
+func (x *index[T]) all(f func(v *T, text string) bool) {
 	if x.root == nil {
 		return
 	}
@@ -118,7 +129,7 @@ func (x *index[T]) all(f func(*T) bool) {
 		}
 		for j := range mid {
 			for k := range mid[j].vals {
-				if !f(&mid[j].vals[k]) {
+				if !f(&mid[j].vals[k], mid[j].text) {
 					return
 				}
 			}
@@ -128,44 +139,54 @@ func (x *index[T]) all(f func(*T) bool) {
 
 // builder makes an index of many entries at once.
 type builder[T any] struct {
-	root [fan]*[fan]bucket[T]
+	root [fan]*[fan]building[T]
 	n    int
 }
 
-func (b *builder[T]) add(h uint64, v T) {
-	i, j, key := place(h)
+type building[T any] struct {
+	bucket[T]
+	text []byte
+}
+
+// in returns the bucket that a hash belongs to, to append to its text.
+func (b *builder[T]) in(h uint64) *building[T] {
+	i, j, _ := place(h)
 	if b.root[i] == nil {
-		b.root[i] = new([fan]bucket[T])
+		b.root[i] = new([fan]building[T])
 	}
-	k := &b.root[i][j]
+	return &b.root[i][j]
+}
+
+func (b *builder[T]) add(h uint64, v T) {
+	k := b.in(h)
+	_, _, key := place(h)
 	k.keys = append(k.keys, key)
 	k.vals = append(k.vals, v)
 	b.n++
 }
 
-// finish sorts what was added, and gives the entries of each bucket to pack.
-// same reports whether two entries may not stand beside each other; finish
-// returns every such pair it meets.
-func (b *builder[T]) finish(pack func([]T), same func(a, b *T) bool) (x index[T], twice []*T) {
-	for _, mid := range b.root {
+// finish sorts what was added. It calls alike for every two entries whose hashes
+// do not differ where an index looks.
+func (b *builder[T]) finish(alike func(a, b *T, text string)) index[T] {
+	x := index[T]{root: new([fan]*[fan]bucket[T]), n: b.n}
+	for i, mid := range b.root {
 		if mid == nil {
 			continue
 		}
+		x.root[i] = new([fan]bucket[T])
 		for j := range mid {
 			k := &mid[j]
-			sort.Sort(k)
-			*k = bucket[T]{keys: exact(k.keys, 0), vals: exact(k.vals, 0)}
-			pack(k.vals)
-			for at := range k.vals {
-				for before := at - 1; before >= 0 && k.keys[before] == k.keys[at]; before-- {
-					if same(&k.vals[before], &k.vals[at]) {
-						twice = append(twice, &k.vals[before], &k.vals[at])
-					}
+			sort.Sort(&k.bucket)
+			made := bucket[T]{keys: exact(k.keys, 0), vals: exact(k.vals, 0), text: string(k.text)}
+			x.root[i][j], mid[j] = made, building[T]{}
+			for at := range made.vals {
+				for before := at - 1; before >= 0 && made.keys[before] == made.keys[at]; before-- {
+					alike(&made.vals[before], &made.vals[at], made.text)
 				}
 			}
 		}
 	}
-	return index[T]{root: &b.root, n: b.n}, twice
+	return x
 }
 
 // Len, Less and Swap are sort.Interface.

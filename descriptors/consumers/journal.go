@@ -55,10 +55,9 @@ func (j *journal) add(g *grant) {
 	}
 }
 
-// addPlain is add for a plain token, which g stands for.
-func (j *journal) addPlain(st *seat, g *grant, id, token string) {
-	own := &caller{id: id, terms: g.caller.terms}
-	j.add(newGrant(own, token, never, false, []*limits.Limiter{&st.limiter}, &st.state))
+// watch is add for a plain token under some terms.
+func (j *journal) watch(st *seat, t *terms, id, token string) {
+	j.add(newGrant(&caller{id: id, terms: t}, token, never, false, []*limits.Limiter{&st.limiter}, &st.state))
 }
 
 // remove records the last state of a limiter that is gone; beyond a bound,

@@ -23,10 +23,10 @@ func (r *Registry) activate(now limits.Time, h *Hash) (*snapshot, *tokenEntry) {
 		return s, e
 	}
 	ce, v, t := s.holder(e)
-	if ce == nil {
+	if ce.nobody() {
 		return s, nil
 	}
-	if ce.caller.Load() == nil && r.seatPlain(now, e, &v, t) {
+	if r.callerOf(ce) == nil && r.seatPlain(now, e, &v, t) {
 		return s, e
 	}
 	c := r.live(now, s, e.owner, ce)
@@ -38,16 +38,17 @@ func (r *Registry) activate(now limits.Time, h *Hash) (*snapshot, *tokenEntry) {
 func (r *Registry) seatPlain(now limits.Time, e *tokenEntry, v *view, t tokenView) bool {
 	terms := r.acquireTerms(v)
 	if !r.plain(v, terms) || t.previousUntil != 0 {
-		r.terms.release(terms.key)
+		r.releaseTerms(terms)
 		return false
 	}
-	number, st := r.seats.take()
+	number := r.seats.take()
+	st := r.seats.make(number)
 	if saved, ok := r.memory.take(now, stateKey(scopeToken, v.id, t.id, terms.slots[0])); ok {
 		st.limiter.Restore(terms.specs[0], now, saved)
 	} else {
 		st.limiter.Init(terms.specs[0], now)
 	}
-	st.grant.Store(terms.plain)
+	st.state.plain(terms)
 	e.seat.Store(number)
 	return true
 }
@@ -55,7 +56,7 @@ func (r *Registry) seatPlain(now limits.Time, e *tokenEntry, v *view, t tokenVie
 // plain reports whether the tokens of a consumer under some terms are plain, but
 // those that have two secrets.
 func (r *Registry) plain(v *view, t *terms) bool {
-	return t.plain != nil && v.labels == "" && r.options.Share == nil
+	return t.plain && v.labels == "" && r.options.Share == nil
 }
 
 // activateID makes the grant of a consumer's id with its first request.
@@ -64,7 +65,7 @@ func (r *Registry) activateID(now limits.Time, id string) *grant {
 	defer r.mu.Unlock()
 	s, owner := r.snap.Load(), maphash.String(r.seed, id)
 	e := s.consumer(owner, id)
-	if e == nil {
+	if e.nobody() {
 		return nil
 	}
 	c := r.live(now, s, owner, e)
@@ -77,9 +78,9 @@ func (r *Registry) activateID(now limits.Time, id string) *grant {
 }
 
 // live returns the entry's caller, made if it is not there yet.
-func (r *Registry) live(now limits.Time, s *snapshot, owner uint64, e *consumerEntry) *caller {
+func (r *Registry) live(now limits.Time, s *snapshot, owner uint64, e consumerEntry) *caller {
 	r.expand(s, owner, e)
-	if c := e.caller.Load(); c != nil {
+	if c := r.callerOf(e); c != nil {
 		return c
 	}
 	c, _ := r.newCaller(e.record)
@@ -87,14 +88,34 @@ func (r *Registry) live(now limits.Time, s *snapshot, owner uint64, e *consumerE
 		ls := sharedLimiters(r.limiters(now, c, scopeConsumer, ""))
 		c.shared = &ls
 	}
-	e.caller.Store(c)
+	r.setCaller(e, c)
 	return c
 }
 
+// callerOf returns the caller of a consumer that is in use and not plain, or nil.
+func (r *Registry) callerOf(e consumerEntry) *caller {
+	if number := e.slot.caller.Load(); number != 0 {
+		return r.callers.at(number).Load()
+	}
+	return nil
+}
+
+func (r *Registry) setCaller(e consumerEntry, c *caller) {
+	number := e.slot.caller.Load()
+	if number == 0 {
+		number = r.callers.take()
+	}
+	r.callers.make(number).Store(c)
+	e.slot.caller.Store(number)
+}
+
+// termsOf returns the terms of a plain token.
+func (r *Registry) termsOf(st *seat) *terms { return r.plains[st.limiter.Spec()] }
+
 // expand gives the plain tokens of a consumer that are in use grants of their
 // own, with the limiters that they have.
-func (r *Registry) expand(s *snapshot, owner uint64, e *consumerEntry) {
-	if e.caller.Load() != nil {
+func (r *Registry) expand(s *snapshot, owner uint64, e consumerEntry) {
+	if r.callerOf(e) != nil {
 		return
 	}
 	v := e.record.view()
@@ -104,16 +125,18 @@ func (r *Registry) expand(s *snapshot, owner uint64, e *consumerEntry) {
 		if secret == nil || secret.seat.Load() == 0 {
 			continue
 		}
-		st := r.seats.at(secret.seat.Load())
-		if terms := st.grant.Load().caller.terms; c == nil {
+		number := secret.seat.Load()
+		st := r.seats.at(number)
+		if terms := r.termsOf(st); c == nil {
 			c = &caller{id: v.id, labels: r.labelsOf(&v), terms: terms} // which the seat has acquired
 		} else {
-			r.terms.release(terms.key)
+			r.releaseTerms(terms)
 		}
-		st.grant.Store(newGrant(c, t.id, t.expires, v.disabled, []*limits.Limiter{&st.limiter}, &st.state))
+		r.seats.grants.make(number).Store(newGrant(c, t.id, t.expires, v.disabled, []*limits.Limiter{&st.limiter}, &st.state))
+		st.state.And(^uint32(durablePlain))
 	}
 	if c != nil {
-		e.caller.Store(c)
+		r.setCaller(e, c)
 	}
 }
 
@@ -135,13 +158,25 @@ func (r *Registry) acquireTerms(v *view) *terms {
 		}
 	}
 	key := strconv.FormatUint(r.warmUps, 10) + " " + text
-	return r.terms.acquire(key, func() *terms { return newTerms(key, text, r.options.WarmUp) })
+	return r.terms.acquire(key, func() *terms {
+		t := newTerms(key, text, r.options.WarmUp)
+		if t.plain {
+			r.plains[t.specs[0]] = t
+		}
+		return t
+	})
+}
+
+func (r *Registry) releaseTerms(t *terms) {
+	if r.terms.release(t.key) && t.plain {
+		delete(r.plains, t.specs[0])
+	}
 }
 
 // drop gives back what newCaller took from the pools.
 func (r *Registry) drop(c *caller, rec record) {
 	r.labels.release(rec.view().labels)
-	r.terms.release(c.terms.key)
+	r.releaseTerms(c.terms)
 }
 
 func newGrant(c *caller, token string, expires limits.Time, disabled bool, ls []*limits.Limiter, st *state) *grant {
@@ -155,11 +190,10 @@ func newGrant(c *caller, token string, expires limits.Time, disabled bool, ls []
 func (r *Registry) grantToken(s *snapshot, owner uint64, c *caller, t tokenView, disabled bool, ls []*limits.Limiter, had [2]uint32) *grant {
 	give := func(key uint64, number uint32, expires limits.Time) *grant {
 		if number == 0 {
-			number, _ = r.seats.take()
+			number = r.seats.take()
 		}
-		st := r.seats.at(number)
-		g := newGrant(c, t.id, expires, disabled, ls, &st.state)
-		st.grant.Store(g)
+		g := newGrant(c, t.id, expires, disabled, ls, &r.seats.make(number).state)
+		r.seats.grants.make(number).Store(g)
 		s.owned(key, owner).seat.Store(number)
 		return g
 	}
@@ -188,13 +222,13 @@ func (s *snapshot) seated(t tokenView, owner uint64) (numbers [2]uint32) {
 
 // limitersOf returns those of a token that is not plain, given its seats.
 func (r *Registry) limitersOf(numbers [2]uint32) []*limits.Limiter {
-	return r.seats.at(max(numbers[0], numbers[1])).grant.Load().limiters
+	return r.seats.grant(max(numbers[0], numbers[1])).limiters
 }
 
 // carry moves every live part of one snapshot into another, or, where both are
 // the same, brings it up to the plans and options in force.
 func (r *Registry) carry(now limits.Time, from, to *snapshot) {
-	from.consumers.all(func(e *consumerEntry) bool {
+	from.everyone(func(e consumerEntry) bool {
 		r.rebuild(now, from, to, e)
 		return true
 	})
@@ -202,22 +236,24 @@ func (r *Registry) carry(now limits.Time, from, to *snapshot) {
 
 // rebuild moves a consumer that is in use into a snapshot in which it may have
 // changed or gone.
-func (r *Registry) rebuild(now limits.Time, from, to *snapshot, old *consumerEntry) {
-	if old.caller.Load() == nil && r.rebuildPlain(now, from, to, old) {
+func (r *Registry) rebuild(now limits.Time, from, to *snapshot, old consumerEntry) {
+	if r.callerOf(old) == nil && r.rebuildPlain(now, from, to, old) {
 		return
 	}
-	c := old.caller.Load()
+	c := r.callerOf(old)
 	owner := maphash.String(r.seed, c.id)
 	e := to.consumer(owner, c.id)
-	if e == nil {
+	if e.nobody() {
 		r.retire(now, from, owner, old.record, c)
+		r.callers.at(old.slot.caller.Load()).Store(nil)
+		r.callers.leave(old.slot.caller.Load())
 		return
 	}
+	e.slot.caller.Store(old.slot.caller.Load())
 	n, disabled := r.newCaller(e.record)
 	if n.terms == c.terms && e.record == old.record {
 		r.drop(n, e.record)
 		r.move(from, to, owner, e.record)
-		e.caller.Store(c)
 		return
 	}
 	if n.terms.shared || c.terms.shared {
@@ -245,7 +281,7 @@ func (r *Registry) rebuild(now limits.Time, from, to *snapshot, old *consumerEnt
 		r.journal.follow(g, watched)
 	}
 	r.drop(c, old.record)
-	e.caller.Store(n)
+	r.setCaller(e, n)
 }
 
 func tokensOf(rec record) map[string]tokenView {
@@ -270,7 +306,7 @@ func (r *Registry) next(seated [2]uint32) (watched bool) {
 // rebuildPlain is rebuild for a consumer none of whose tokens has a grant of its
 // own, unless one of them must have: then it expands the consumer and returns
 // false.
-func (r *Registry) rebuildPlain(now limits.Time, from, to *snapshot, old *consumerEntry) bool {
+func (r *Registry) rebuildPlain(now limits.Time, from, to *snapshot, old consumerEntry) bool {
 	before := old.record.view()
 	owner := maphash.String(r.seed, before.id)
 	inUse := false
@@ -281,7 +317,7 @@ func (r *Registry) rebuildPlain(now limits.Time, from, to *snapshot, old *consum
 		return true
 	}
 	e := to.consumer(owner, before.id)
-	if e == nil {
+	if e.nobody() {
 		for t := range before.eachToken {
 			r.vacate(now, from.seated(t, owner)[0], before.id, t.id)
 		}
@@ -289,11 +325,11 @@ func (r *Registry) rebuildPlain(now limits.Time, from, to *snapshot, old *consum
 	}
 	after, remaining := e.record.view(), tokensOf(e.record)
 	n := r.acquireTerms(&after)
-	defer func() { r.terms.release(n.key) }()
+	defer r.releaseTerms(n)
 	plain := r.plain(&after, n)
 	for t := range before.eachToken {
 		if number := from.seated(t, owner)[0]; number != 0 {
-			was := r.seats.at(number).grant.Load().caller.terms
+			was := r.termsOf(r.seats.at(number))
 			plain = plain && remaining[t.id].previousUntil == 0 && n.slots[0] == was.slots[0]
 		}
 	}
@@ -316,14 +352,14 @@ func (r *Registry) rebuildPlain(now limits.Time, from, to *snapshot, old *consum
 // refit puts a plain token under other terms.
 func (r *Registry) refit(now limits.Time, number uint32, n *terms) {
 	st := r.seats.at(number)
-	was := st.grant.Load().caller.terms
+	was := r.termsOf(st)
 	if was == n {
 		return
 	}
 	r.terms.acquire(n.key, nil) // it is there: who calls has it
 	st.limiter.SetSpec(now, n.specs[0])
-	st.grant.Store(n.plain)
-	r.terms.release(was.key)
+	st.state.plain(n)
+	r.releaseTerms(was)
 }
 
 // vacate ends a plain token, if it has a seat.
@@ -332,9 +368,9 @@ func (r *Registry) vacate(now limits.Time, number uint32, id, token string) {
 		return
 	}
 	st := r.seats.at(number)
-	terms := st.grant.Load().caller.terms
+	terms := r.termsOf(st)
 	r.remember(now, &st.limiter, stateKey(scopeToken, id, token, terms.slots[0]))
-	r.terms.release(terms.key)
+	r.releaseTerms(terms)
 	r.seats.leave(number)
 }
 

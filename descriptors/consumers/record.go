@@ -10,8 +10,7 @@ import (
 )
 
 // record is a consumer as a registry keeps it: one string of length-prefixed
-// fields, so that a million consumers who never call cost the collector nothing
-// to scan. It holds the first 64 bits of each hash; the whole hash stands in the
+// fields, a part of the text of its bucket in the index. It holds the first 64 bits of each hash; the whole hash stands in the
 // index of tokens. Equal consumers have equal records.
 type record string
 
@@ -38,7 +37,11 @@ type tokenView struct {
 const never = limits.Time(1<<63 - 1)
 
 func newRecord(c *Consumer) record {
-	b := make([]byte, 0, 128)
+	return record(appendRecord(make([]byte, 0, 128), c))
+}
+
+// appendRecord is newRecord into a buffer.
+func appendRecord(b []byte, c *Consumer) []byte {
 	b = appendText(b, c.ID)
 	b = appendText(b, c.Plan)
 	b = appendText(b, encodeLimits(c.Limits))
@@ -61,7 +64,7 @@ func newRecord(c *Consumer) record {
 		b = binary.BigEndian.AppendUint64(b, t.Previous.key())
 		b = appendTime(b, t.PreviousUntil)
 	}
-	return record(b)
+	return b
 }
 
 func (r record) view() view {
@@ -126,7 +129,7 @@ func decodeLabels(s string) map[string]string {
 	return labels
 }
 
-func appendText(b []byte, s string) []byte {
+func appendText[T string | []byte](b []byte, s T) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
 }
 

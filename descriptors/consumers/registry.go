@@ -6,7 +6,6 @@ import (
 	"iter"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,6 +32,8 @@ type Registry struct {
 	warmUps uint64            // counts changes of the configured warm-up
 	plans   map[string]string // their limits, as encodeLimits writes them
 	seats   seats
+	callers callers
+	plains  map[*limits.Spec]*terms // whose one limit it is
 	terms   pool[*terms]
 	labels  pool[map[string]string]
 	memory  memory
@@ -66,7 +67,7 @@ func (o RegistryOptions) withDefaults() RegistryOptions {
 // entries: nil until first used, then set while holding Registry.mu.
 type snapshot struct {
 	tokens    index[tokenEntry]
-	consumers index[consumerEntry]
+	consumers index[consumerSlot]
 }
 
 type tokenEntry struct {
@@ -75,9 +76,23 @@ type tokenEntry struct {
 	seat  atomic.Uint32 // 0 until it was used
 }
 
+// consumerSlot is a consumer in the index.
+type consumerSlot struct {
+	record uint32        // where in the bucket's text it stands, behind its length
+	caller atomic.Uint32 // 0 until it was used, and while all its tokens in use are plain
+}
+
+// consumerEntry is a consumer that was found there, or nobody.
 type consumerEntry struct {
 	record record
-	caller atomic.Pointer[caller] // nil also while all its tokens in use are plain
+	slot   *consumerSlot
+}
+
+func (e consumerEntry) nobody() bool { return e.slot == nil }
+
+func entryOf(slot *consumerSlot, text string) consumerEntry {
+	rec, _ := cutText(text[slot.record:])
+	return consumerEntry{record(rec), slot}
 }
 
 // NewRegistry returns a registry that knows nobody.
@@ -87,9 +102,11 @@ func NewRegistry(o RegistryOptions) *Registry {
 		options: o.withDefaults(),
 		terms:   newPool[*terms](),
 		labels:  newPool[map[string]string](),
+		plains:  map[*limits.Spec]*terms{},
 		memory:  memory{states: map[StateKey]SavedState{}, max: maxRemembered},
 	}
 	r.journal.seed = r.seed
+	r.seats.resting, r.callers.resting = resting, resting
 	r.snap.Store(&snapshot{})
 	return r
 }
@@ -117,18 +134,17 @@ func (r *Registry) resolve(now limits.Time, s *snapshot, e *tokenEntry) (Grant, 
 	if e == nil {
 		return Grant{}, Unknown
 	}
-	st := r.seats.at(e.seat.Load())
-	g := st.grant.Load()
-	if !g.plain {
+	number := e.seat.Load()
+	if g := r.seats.grant(number); g != nil {
 		return r.answer(now, g)
 	}
 	c, v, t := s.holder(e)
-	if c == nil {
+	if c.nobody() {
 		return Grant{}, Unknown
 	}
-	worth := standing(now, t.expires, v.disabled)
-	if worth == Valid && g.durable() && st.state.Load()&watched == 0 {
-		r.journal.addPlain(st, g, v.id, t.id)
+	st, worth := r.seats.at(number), standing(now, t.expires, v.disabled)
+	if worth == Valid && st.state.Load()&(durablePlain|watched) == durablePlain {
+		r.watch(st, v.id, t.id)
 	}
 	return Grant{Consumer: Caller{ID: v.id}, Token: t.id, only: &st.limiter}, worth
 }
@@ -137,10 +153,10 @@ func (r *Registry) resolve(now limits.Time, s *snapshot, e *tokenEntry) (Grant, 
 // limiters of their own, and those per consumer with its tokens.
 func (r *Registry) Consumer(now limits.Time, id string) (Grant, Standing) {
 	e := r.snap.Load().consumer(maphash.String(r.seed, id), id)
-	if e == nil {
+	if e.nobody() {
 		return Grant{}, Unknown
 	}
-	if c := e.caller.Load(); c != nil {
+	if c := r.callerOf(e); c != nil && c.id == id { // else it was used again
 		if g := c.byID.Load(); g != nil {
 			return r.answer(now, g)
 		}
@@ -157,7 +173,7 @@ func (r *Registry) Consumer(now limits.Time, id string) (Grant, Standing) {
 func (r *Registry) Token(now limits.Time, consumer, token string) (Grant, Standing) {
 	s, owner := r.snap.Load(), maphash.String(r.seed, consumer)
 	e := s.consumer(owner, consumer)
-	if e == nil {
+	if e.nobody() {
 		return Grant{}, Unknown
 	}
 	v := e.record.view()
@@ -167,6 +183,15 @@ func (r *Registry) Token(now limits.Time, consumer, token string) (Grant, Standi
 		}
 	}
 	return Grant{}, Unknown
+}
+
+// watch has the journal look at a plain token.
+func (r *Registry) watch(st *seat, id, token string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if t := r.termsOf(st); t != nil {
+		r.journal.watch(st, t, id, token)
+	}
 }
 
 func (r *Registry) answer(now limits.Time, g *grant) (Grant, Standing) {
@@ -187,7 +212,7 @@ func (r *Registry) Len() (consumers, secrets int) {
 // differ; that only their first bits choose what is compared tells an attacker
 // nothing he could use, since he cannot choose a hash's bits.
 func (s *snapshot) token(h *Hash) *tokenEntry {
-	run := s.tokens.find(h.key())
+	run, _ := s.tokens.find(h.key())
 	for i := range run {
 		if subtle.ConstantTimeCompare(run[i].hash[:], h[:]) == 1 {
 			return &run[i]
@@ -198,7 +223,7 @@ func (s *snapshot) token(h *Hash) *tokenEntry {
 
 // owned finds a secret of a consumer by the part of its hash that records hold.
 func (s *snapshot) owned(key, owner uint64) *tokenEntry {
-	run := s.tokens.find(key)
+	run, _ := s.tokens.find(key)
 	for i := range run {
 		if run[i].owner == owner && run[i].hash.key() == key {
 			return &run[i]
@@ -207,14 +232,44 @@ func (s *snapshot) owned(key, owner uint64) *tokenEntry {
 	return nil
 }
 
-func (s *snapshot) consumer(h uint64, id string) *consumerEntry {
-	run := s.consumers.find(h)
+func (s *snapshot) consumer(h uint64, id string) consumerEntry {
+	run, text := s.consumers.find(h)
 	for i := range run {
-		if run[i].record.id() == id {
-			return &run[i]
+		if e := entryOf(&run[i], text); e.record.id() == id {
+			return e
 		}
 	}
-	return nil
+	return consumerEntry{}
+}
+
+// everyone calls f for every consumer until it returns false.
+func (s *snapshot) everyone(f func(consumerEntry) bool) {
+	s.consumers.all(func(slot *consumerSlot, text string) bool { return f(entryOf(slot, text)) })
+}
+
+// add puts a consumer into a snapshot that nobody else has yet.
+func (s *snapshot) add(owner uint64, rec record) {
+	s.consumers = s.consumers.edit(owner, 1, func(b *bucket[consumerSlot], key uint32) bucket[consumerSlot] {
+		n := b.insert(key, consumerSlot{record: uint32(len(b.text))})
+		n.text = string(appendText([]byte(b.text), string(rec)))
+		return n
+	})
+}
+
+// leave takes a consumer out of a snapshot that nobody else has yet, and its
+// record out of the text.
+func (s *snapshot) leave(owner uint64, rec record) {
+	s.consumers = s.consumers.edit(owner, -1, func(b *bucket[consumerSlot], key uint32) bucket[consumerSlot] {
+		n := b.remove(key, func(o *consumerSlot) bool { return entryOf(o, b.text).record == rec })
+		text := make([]byte, 0, len(b.text))
+		for i := range n.vals {
+			kept := entryOf(&n.vals[i], b.text).record
+			n.vals[i].record = uint32(len(text))
+			text = appendText(text, string(kept))
+		}
+		n.text = string(text)
+		return n
+	})
 }
 
 // Replace puts a whole set in force, or nothing of it: the error is a [Problems]
@@ -283,13 +338,13 @@ func (r *Registry) adopt(now limits.Time, next *snapshot, plans map[string]strin
 // drop takes every consumer of an id, and their secrets, out of a snapshot that
 // nobody else has yet.
 func (s *snapshot) drop(owner uint64, id string) {
-	for e := s.consumer(owner, id); e != nil; e = s.consumer(owner, id) {
+	for e := s.consumer(owner, id); !e.nobody(); e = s.consumer(owner, id) {
 		for k := range keysOf(e.record) {
 			for t := s.owned(k, owner); t != nil; t = s.owned(k, owner) {
 				s.tokens = s.tokens.remove(k, func(o *tokenEntry) bool { return o == t })
 			}
 		}
-		s.consumers = s.consumers.remove(owner, func(o *consumerEntry) bool { return o.record == e.record })
+		s.leave(owner, e.record)
 	}
 }
 
@@ -302,7 +357,7 @@ func (r *Registry) SetPlans(now limits.Time, plans map[string]Plan) error {
 	v := newValidator()
 	texts := v.plans(plans)
 	s := r.snap.Load()
-	s.consumers.all(func(e *consumerEntry) bool {
+	s.everyone(func(e consumerEntry) bool {
 		w := e.record.view()
 		v.planOf(w.id, w.plan, texts)
 		return len(v.found) < maxPlanProblems
@@ -342,12 +397,12 @@ func (r *Registry) put(now limits.Time, c *Consumer) {
 	from := r.snap.Load()
 	to := *from
 	old := from.consumer(owner, c.ID)
-	if old != nil {
-		to.consumers = to.consumers.remove(owner, func(e *consumerEntry) bool { return e.record == old.record })
+	if !old.nobody() {
+		to.leave(owner, old.record)
 	}
-	to.consumers = to.consumers.insert(owner, consumerEntry{record: rec})
+	to.add(owner, rec)
 	secrets := secretsOf(c)
-	if old != nil {
+	if !old.nobody() {
 		for k := range keysOf(old.record) {
 			e := from.owned(k, owner)
 			if e != nil && !slices.Contains(secrets, e.hash) {
@@ -360,7 +415,7 @@ func (r *Registry) put(now limits.Time, c *Consumer) {
 			to.tokens = to.tokens.insert(h.key(), tokenEntry{hash: h, owner: owner})
 		}
 	}
-	if old != nil {
+	if !old.nobody() {
 		r.rebuild(now, from, &to, old)
 	}
 	r.snap.Store(&to)
@@ -376,11 +431,11 @@ func (r *Registry) Remove(now limits.Time, id string) {
 	owner := maphash.String(r.seed, id)
 	from := r.snap.Load()
 	old := from.consumer(owner, id)
-	if old == nil {
+	if old.nobody() {
 		return
 	}
 	to := *from
-	to.consumers = to.consumers.remove(owner, func(e *consumerEntry) bool { return e.record == old.record })
+	to.leave(owner, old.record)
 	for k := range keysOf(old.record) {
 		if e := from.owned(k, owner); e != nil {
 			to.tokens = to.tokens.remove(k, func(o *tokenEntry) bool { return o.hash == e.hash })
@@ -410,73 +465,56 @@ func (r *Registry) SetOptions(now limits.Time, o RegistryOptions) {
 // in it. The error is that of the sequence.
 func (r *Registry) build(v *validator, plans map[string]string, all iter.Seq2[Consumer, error]) (*snapshot, error) {
 	var tokens builder[tokenEntry]
-	var consumers builder[consumerEntry]
+	var consumers builder[consumerSlot]
+	var room []byte
 	for c, err := range all {
 		if err != nil {
 			return nil, err
 		}
 		v.consumer(&c, plans)
 		owner := maphash.String(r.seed, c.ID)
-		consumers.add(owner, consumerEntry{record: newRecord(&c)})
+		room = appendRecord(room[:0], &c)
+		in := consumers.in(owner)
+		consumers.add(owner, consumerSlot{record: uint32(len(in.text))})
+		in.text = appendText(in.text, room)
 		for _, h := range secretsOf(&c) {
 			tokens.add(h.key(), tokenEntry{hash: h, owner: owner})
 		}
 	}
 	next := &snapshot{}
-	var ids []*consumerEntry
-	var hashes []*tokenEntry
-	next.consumers, ids = consumers.finish(join, func(a, b *consumerEntry) bool { return a.record.id() == b.record.id() })
-	next.tokens, hashes = tokens.finish(func([]tokenEntry) {}, func(a, b *tokenEntry) bool { return a.hash == b.hash && a.owner != b.owner })
-	for i := 0; i < len(ids); i += 2 {
-		v.add(Problem{Consumer: ids[i].record.id(), Message: "the id is given twice"})
-	}
-	for i := 0; i < len(hashes); i += 2 {
-		a, b := r.ownerOf(next, hashes[i]), r.ownerOf(next, hashes[i+1])
-		v.add(Problem{Consumer: max(a, b), Message: "has a secret that " + min(a, b) + " has too: each token belongs to one consumer"})
-	}
+	next.consumers = consumers.finish(func(a, b *consumerSlot, text string) {
+		if id := entryOf(a, text).record.id(); id == entryOf(b, text).record.id() {
+			v.add(Problem{Consumer: id, Message: "the id is given twice"})
+		}
+	})
+	next.tokens = tokens.finish(func(x, y *tokenEntry, _ string) {
+		if x.hash == y.hash && x.owner != y.owner {
+			a, b := r.ownerOf(next, x), r.ownerOf(next, y)
+			v.add(Problem{Consumer: max(a, b), Message: "has a secret that " + min(a, b) + " has too: each token belongs to one consumer"})
+		}
+	})
 	return next, nil
-}
-
-// join makes the records parts of one text: one object for the collector, and not
-// one each.
-func join(entries []consumerEntry) {
-	size := 0
-	for i := range entries {
-		size += len(entries[i].record)
-	}
-	var all strings.Builder
-	all.Grow(size)
-	for i := range entries {
-		all.WriteString(string(entries[i].record))
-	}
-	rest := all.String()
-	for i := range entries {
-		n := len(entries[i].record)
-		entries[i].record, rest = record(rest[:n]), rest[n:]
-	}
 }
 
 // ownerOf names the consumer that a secret belongs to.
 func (r *Registry) ownerOf(s *snapshot, e *tokenEntry) string {
-	c, v, _ := s.holder(e)
-	if c == nil {
-		return ""
-	}
+	_, v, _ := s.holder(e)
 	return v.id
 }
 
 // holder finds whose a secret is, present or previous.
-func (s *snapshot) holder(e *tokenEntry) (*consumerEntry, view, tokenView) {
-	run := s.consumers.find(e.owner)
+func (s *snapshot) holder(e *tokenEntry) (consumerEntry, view, tokenView) {
+	run, text := s.consumers.find(e.owner)
 	for i := range run {
-		v := run[i].record.view()
+		c := entryOf(&run[i], text)
+		v := c.record.view()
 		for t := range v.eachToken {
 			if t.key == e.hash.key() || t.previousUntil != 0 && t.previous == e.hash.key() {
-				return &run[i], v, t
+				return c, v, t
 			}
 		}
 	}
-	return nil, view{}, tokenView{}
+	return consumerEntry{}, view{}, tokenView{}
 }
 
 // secretsOf returns every hash that a consumer answers to.

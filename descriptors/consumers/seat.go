@@ -17,61 +17,100 @@ import (
 //
 // Seats are used again. All that a late reader may look at is atomic.
 type seat struct {
-	limiter limits.Limiter        // of a plain token, or one that was
-	grant   atomic.Pointer[grant] // its own, or what stands for the plain ones of its terms
+	limiter limits.Limiter // of a plain token, or one that was
 	state   state
 }
 
-type seats struct {
-	slabs  atomic.Pointer[[]atomic.Pointer[slab]]
-	taken  uint32   // numbers that were ever given out, 0 included
-	vacant []uint32 // those that wait longest first
+// numbered is values that are found by numbers, in slabs. Who makes them holds a
+// lock; at may be called by anybody.
+type numbered[T any] struct {
+	slabs atomic.Pointer[[]atomic.Pointer[[slabSize]T]]
 }
 
 // slabSize is how many seats fill the allocator's class of 8 KiB.
-const slabSize = 85
+const slabSize = 93
 
-type slab [slabSize]seat
-
-// resting is how many seats are kept waiting, so that none is used again at once
-// while a decision may still be under way.
-const resting = 4096
-
-// at returns the seat of a number.
-func (s *seats) at(number uint32) *seat {
-	return &(*s.slabs.Load())[number/slabSize].Load()[number%slabSize]
+// at returns the value of a number, nil if it was never made.
+func (n *numbered[T]) at(number uint32) *T {
+	slabs := n.slabs.Load()
+	if slabs == nil || int(number/slabSize) >= len(*slabs) {
+		return nil
+	}
+	if s := (*slabs)[number/slabSize].Load(); s != nil {
+		return &s[number%slabSize]
+	}
+	return nil
 }
 
-// take returns a seat that nobody has.
-func (s *seats) take() (number uint32, st *seat) {
-	if len(s.vacant) > resting {
-		number, s.vacant = s.vacant[0], s.vacant[1:]
-		return number, s.at(number)
-	}
-	s.taken = max(s.taken, 1)
-	number = s.taken
-	s.taken++
-	var slabs []atomic.Pointer[slab]
-	if all := s.slabs.Load(); all != nil {
+// make is at for whoever may make it.
+func (n *numbered[T]) make(number uint32) *T {
+	var slabs []atomic.Pointer[[slabSize]T]
+	if all := n.slabs.Load(); all != nil {
 		slabs = *all
 	}
-	n := int(number / slabSize)
-	if n >= len(slabs) {
-		more := make([]atomic.Pointer[slab], max(1, 2*len(slabs)))
+	at := int(number / slabSize)
+	if at >= len(slabs) {
+		more := make([]atomic.Pointer[[slabSize]T], max(at+1, 2*len(slabs)))
 		for i := range slabs {
 			more[i].Store(slabs[i].Load())
 		}
 		slabs = more
-		s.slabs.Store(&more)
+		n.slabs.Store(&more)
 	}
-	if slabs[n].Load() == nil {
-		slabs[n].Store(new(slab))
+	if slabs[at].Load() == nil {
+		slabs[at].Store(new([slabSize]T))
 	}
-	return number, s.at(number)
+	return &slabs[at].Load()[number%slabSize]
+}
+
+// numbers gives out numbers from 1 on, and those that came back again.
+type numbers struct {
+	given   uint32
+	vacant  []uint32 // those that wait longest first
+	resting int      // so many are kept waiting, so that none is given out again while it may still be looked at
+}
+
+func (n *numbers) take() uint32 {
+	if len(n.vacant) > n.resting {
+		number := n.vacant[0]
+		n.vacant = n.vacant[1:]
+		return number
+	}
+	n.given++
+	return n.given
+}
+
+func (n *numbers) leave(number uint32) { n.vacant = append(n.vacant, number) }
+
+// resting is for how many changes a seat, or a caller, is not used again.
+const resting = 4096
+
+// seats is where all that is live is found.
+type seats struct {
+	numbered[seat]
+	numbers
+	grants numbered[atomic.Pointer[grant]] // by the numbers of seats; nil where the token is plain
+}
+
+// grant returns the grant of a seat, nil where its token is plain.
+func (s *seats) grant(number uint32) *grant {
+	if g := s.grants.at(number); g != nil {
+		return g.Load()
+	}
+	return nil
 }
 
 // leave lets a seat wait for another token. Its limiter is closed.
 func (s *seats) leave(number uint32) {
 	s.at(number).state.next()
-	s.vacant = append(s.vacant, number)
+	if g := s.grants.at(number); g != nil {
+		g.Store(nil)
+	}
+	s.numbers.leave(number)
+}
+
+// callers is where consumers that are not plain are found.
+type callers struct {
+	numbered[atomic.Pointer[caller]]
+	numbers
 }

@@ -11,7 +11,7 @@ import (
 func (r *Registry) Stands(c *Consumer) bool {
 	s := r.snap.Load()
 	e := s.consumer(maphash.String(r.seed, c.ID), c.ID)
-	if e == nil || e.record != newRecord(c) {
+	if e.nobody() || e.record != newRecord(c) {
 		return false
 	}
 	for _, h := range secretsOf(c) { // of which the record holds a part
@@ -26,6 +26,6 @@ func (r *Registry) Stands(c *Consumer) bool {
 func (r *Registry) IDs() iter.Seq[string] {
 	s := r.snap.Load()
 	return func(yield func(string) bool) {
-		s.consumers.all(func(e *consumerEntry) bool { return yield(e.record.id()) })
+		s.everyone(func(e consumerEntry) bool { return yield(e.record.id()) })
 	}
 }

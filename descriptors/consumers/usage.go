@@ -45,11 +45,11 @@ func (r *Registry) ResetUsage(now limits.Time, id string) bool {
 func (r *Registry) eachLimiter(now limits.Time, id string, visit func(token string, l *limits.Limiter)) bool {
 	s, owner := r.snap.Load(), maphash.String(r.seed, id)
 	e := s.consumer(owner, id)
-	if e == nil {
+	if e.nobody() {
 		return false
 	}
 	v := e.record.view()
-	if e.caller.Load() == nil && r.eachPlain(now, s, owner, &v, visit) {
+	if r.callerOf(e) == nil && r.eachPlain(now, s, owner, &v, visit) {
 		return true
 	}
 	c := r.live(now, s, owner, e)
@@ -66,7 +66,7 @@ func (r *Registry) eachLimiter(now limits.Time, id string, visit func(token stri
 			r.grantToken(s, owner, c, t, v.disabled, r.limiters(now, c, scopeToken, t.id), had)
 			had = s.seated(t, owner)
 		}
-		g := r.seats.at(max(had[0], had[1])).grant.Load()
+		g := r.seats.grant(max(had[0], had[1]))
 		own(t.id, g.limiters, scopeToken)
 		if g.durable() {
 			r.journal.add(g)
@@ -95,8 +95,8 @@ func (r *Registry) eachPlain(now limits.Time, s *snapshot, owner uint64, v *view
 	for t := range v.eachToken {
 		st := r.seats.at(s.owned(t.key, owner).seat.Load())
 		visit(t.id, &st.limiter)
-		if g := st.grant.Load(); g.durable() {
-			r.journal.addPlain(st, g, v.id, t.id)
+		if st.state.Load()&durablePlain != 0 {
+			r.journal.watch(st, r.termsOf(st), v.id, t.id)
 		}
 	}
 	return true
@@ -107,25 +107,23 @@ func (r *Registry) eachPlain(now limits.Time, s *snapshot, owner uint64, v *view
 func (r *Registry) Each(f func(Grant) bool) {
 	s := r.snap.Load()
 	goes := true
-	s.tokens.all(func(e *tokenEntry) bool {
+	s.tokens.all(func(e *tokenEntry, _ string) bool {
 		number := e.seat.Load()
 		if number == 0 {
 			return true
 		}
-		st := r.seats.at(number)
-		g := st.grant.Load()
-		if !g.plain {
+		if g := r.seats.grant(number); g != nil {
 			goes = f(g.public())
-		} else if c, v, t := s.holder(e); c != nil {
-			goes = f(Grant{Consumer: Caller{ID: v.id}, Token: t.id, only: &st.limiter})
+		} else if c, v, t := s.holder(e); !c.nobody() {
+			goes = f(Grant{Consumer: Caller{ID: v.id}, Token: t.id, only: &r.seats.at(number).limiter})
 		}
 		return goes
 	})
 	if !goes {
 		return
 	}
-	s.consumers.all(func(e *consumerEntry) bool {
-		if c := e.caller.Load(); c != nil {
+	s.everyone(func(e consumerEntry) bool {
+		if c := r.callerOf(e); c != nil {
 			if g := c.byID.Load(); g != nil {
 				return f(g.public())
 			}
@@ -139,7 +137,7 @@ func (r *Registry) Each(f func(Grant) bool) {
 func (r *Registry) Lookup(id string) (Consumer, bool) {
 	s, owner := r.snap.Load(), maphash.String(r.seed, id)
 	e := s.consumer(owner, id)
-	if e == nil {
+	if e.nobody() {
 		return Consumer{}, false
 	}
 	return s.describe(e, owner), true
@@ -156,7 +154,7 @@ func (r *Registry) List(after string, n int) []Consumer {
 func (r *Registry) Search(text, after string, n int) []Consumer {
 	s := r.snap.Load()
 	var h entryHeap
-	s.consumers.all(func(e *consumerEntry) bool {
+	s.everyone(func(e consumerEntry) bool {
 		id := e.record.id()
 		switch {
 		case id <= after || !strings.Contains(strings.ToLower(id), text):
@@ -170,13 +168,13 @@ func (r *Registry) Search(text, after string, n int) []Consumer {
 	})
 	list := make([]Consumer, len(h))
 	for i := len(h) - 1; i >= 0; i-- {
-		e := heap.Pop(&h).(*consumerEntry)
+		e := heap.Pop(&h).(consumerEntry)
 		list[i] = s.describe(e, maphash.String(r.seed, e.record.id()))
 	}
 	return list
 }
 
-func (s *snapshot) describe(e *consumerEntry, owner uint64) Consumer {
+func (s *snapshot) describe(e consumerEntry, owner uint64) Consumer {
 	v := e.record.view()
 	ls, _ := decodeLimits(v.limits) // what encodeLimits wrote
 	c := Consumer{ID: v.id, Plan: v.plan, Limits: ls, Labels: decodeLabels(v.labels), Disabled: v.disabled, Version: e.record.version()}
@@ -197,12 +195,12 @@ func (s *snapshot) describe(e *consumerEntry, owner uint64) Consumer {
 }
 
 // entryHeap has the greatest id on top.
-type entryHeap []*consumerEntry
+type entryHeap []consumerEntry
 
 func (h entryHeap) Len() int           { return len(h) }
 func (h entryHeap) Less(i, j int) bool { return h[i].record.id() > h[j].record.id() }
 func (h entryHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
-func (h *entryHeap) Push(x any)        { *h = append(*h, x.(*consumerEntry)) }
+func (h *entryHeap) Push(x any)        { *h = append(*h, x.(consumerEntry)) }
 func (h *entryHeap) Pop() any {
 	x := (*h)[len(*h)-1]
 	*h = (*h)[:len(*h)-1]
