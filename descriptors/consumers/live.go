@@ -226,13 +226,25 @@ func (r *Registry) limitersOf(numbers [2]uint32) []*limits.Limiter {
 }
 
 // carry moves every live part of one snapshot into another, or, where both are
-// the same, brings it up to the plans and options in force.
+// the same, brings it up to the plans and options in force. In that case first
+// requests of tokens are let in between: what they make is up to date.
 func (r *Registry) carry(now limits.Time, from, to *snapshot) {
+	if r.seats.given == 0 && r.callers.given == 0 {
+		return // nobody was asked for yet
+	}
+	n := 0
 	from.everyone(func(e consumerEntry) bool {
 		r.rebuild(now, from, to, e)
+		if n++; from == to && n%carriedAtOnce == 0 {
+			r.mu.Unlock()
+			r.mu.Lock()
+		}
 		return true
 	})
 }
+
+// carriedAtOnce is for how many consumers carry keeps the lock.
+const carriedAtOnce = 100
 
 // rebuild moves a consumer that is in use into a snapshot in which it may have
 // changed or gone.

@@ -453,6 +453,9 @@ func (r *Registry) SetOptions(now limits.Time, o RegistryOptions) {
 	defer r.mu.Unlock()
 	o = o.withDefaults()
 	o.Share = r.options.Share
+	if o.WarmUp == r.options.WarmUp && o.Idle == r.options.Idle && slices.Equal(o.Default, r.options.Default) && (o.Default == nil) == (r.options.Default == nil) {
+		return // as with most reloads
+	}
 	if o.WarmUp != r.options.WarmUp {
 		r.warmUps++
 	}
