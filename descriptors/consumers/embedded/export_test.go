@@ -4,6 +4,8 @@ import (
 	"testing"
 
 	"go.etcd.io/bbolt"
+
+	"github.com/tollgate-dev/tollgate/descriptors/consumers"
 )
 
 // Counters returns how many counters of a table are in the file.
@@ -17,4 +19,19 @@ func (db *DB) Counters(tb testing.TB) (n int) {
 		tb.Fatal(err)
 	}
 	return n
+}
+
+// Decode reads a consumer without its checksum, first as most are read and then as
+// any can be; quick is false where the first way does not know it.
+func Decode(value []byte) (first consumers.Consumer, quick bool, any consumers.Consumer, err error) {
+	first = consumers.Consumer{ID: "a"}
+	quick = (&cursor{value}).consumer(&first, nil)
+	any, err = decodeJSON("a", value, nil)
+	return first, quick, any, err
+}
+
+// Encode is what a consumer is in the file, without its checksum.
+func Encode(c consumers.Consumer) ([]byte, error) {
+	sealed, err := encodeConsumer(&c)
+	return sealed[4:], err
 }

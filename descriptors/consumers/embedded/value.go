@@ -88,12 +88,21 @@ func decodeConsumer(id string, sealed []byte, cache limitsCache) (consumers.Cons
 	if err != nil {
 		return consumers.Consumer{}, err
 	}
+	if c := (consumers.Consumer{ID: id}); (&cursor{b}).consumer(&c, cache) {
+		return c, nil
+	}
+	return decodeJSON(id, b, cache)
+}
+
+// decodeJSON reads any consumer.
+func decodeJSON(id string, b []byte, cache limitsCache) (consumers.Consumer, error) {
 	var v consumerValue
 	if err := json.Unmarshal(b, &v); err != nil {
 		return consumers.Consumer{}, err
 	}
 	c := consumers.Consumer{ID: id, Version: v.Version, Plan: v.Plan, Labels: v.Labels, Disabled: v.Disabled}
 	if v.Limits != nil {
+		var err error
 		if c.Limits, err = cache.read(v.Limits); err != nil {
 			return c, err
 		}
