@@ -10,10 +10,11 @@ import (
 )
 
 // What the collector may let lie before it runs, beside what is live: garbage
-// is cheap while little is live and dear once a million consumers are.
+// is cheap while little is live and dear once a million consumers are, of which
+// the collector has little to look at.
 const (
-	slack      = 64 << 20 // bytes
-	minPercent = 50       // of the live heap
+	slack      = 48 << 20 // bytes
+	minPercent = 25       // of the live heap
 	maxPercent = 1000
 )
 
