@@ -163,6 +163,10 @@ examples: build envoy ## Run the examples with a real Envoy; fails when an answe
 keeper: ## A disaster recovery against an API that throttles, without Tollgate and with it (ARGS='-window 10s')
 	examples/keeper/run.sh $(ARGS)
 
+.PHONY: bench-many
+bench-many: build ## Start, memory and reloads under load with a million consumers; fails when a goal is not met (BENCH='-rounds 9 …')
+	go run ./internal/bench many $(BENCH)
+
 .PHONY: screenshots
 screenshots: ## Take the README's pictures of the console: internal/console/testdata/*.png
 	go test -count=1 -run Browser ./internal/console -screenshots

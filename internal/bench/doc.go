@@ -24,6 +24,10 @@
 //
 //	go run ./internal/bench envoy
 //
+// What a million consumers cost beside CPU, start, memory and reloads:
+//
+//	go run ./internal/bench many
+//
 // The generator drives HTTP/2 through golang.org/x/net's Framer, one goroutine
 // per connection, so that it costs little beside what it measures. A closed
 // loop keeps a number of requests in flight; an open loop sends at a rate,

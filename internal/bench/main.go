@@ -27,6 +27,9 @@ func run(args []string) error {
 	if len(args) > 0 && args[0] == "envoy" {
 		return runEnvoy(args[1:], os.Stdout)
 	}
+	if len(args) > 0 && args[0] == "many" {
+		return runMany(args[1:], os.Stdout)
+	}
 	p, err := parsePlan(args)
 	if err != nil {
 		return err
