@@ -100,6 +100,6 @@ its objects stay as they are.`,
 			return usagef("%s: no such command %q", cmd.CommandPath(), args[0])
 		},
 	}
-	root.AddCommand(newRun())
+	root.AddCommand(newRun(), newRestore())
 	return root
 }

@@ -2,6 +2,7 @@ package eso
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -19,6 +20,18 @@ func (s Store) String() string {
 		return s.Kind + " " + s.Name
 	}
 	return s.Kind + " " + s.Namespace + "/" + s.Name
+}
+
+// ParseStore reads ClusterSecretStore/NAME or SecretStore/NAMESPACE/NAME.
+func ParseStore(s string) (Store, bool) {
+	parts := strings.Split(s, "/")
+	switch {
+	case len(parts) == 2 && parts[0] == ClusterSecretStoreKind && parts[1] != "":
+		return Store{Kind: parts[0], Name: parts[1]}, true
+	case len(parts) == 3 && parts[0] == SecretStoreKind && parts[1] != "" && parts[2] != "":
+		return Store{Kind: parts[0], Namespace: parts[1], Name: parts[2]}, true
+	}
+	return Store{}, false
 }
 
 // NewStore resolves a reference that stands in an object of a namespace.

@@ -1,0 +1,258 @@
+package restore
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/yaml"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/eso"
+)
+
+// Skipped is an external secret that no write makes External Secrets refresh.
+type Skipped struct {
+	Key    client.ObjectKey
+	Reason string
+}
+
+// Load returns the external secrets of an upstream's stores as targets, in order,
+// with what the run has done already; and those that nothing reaches. Of manifests,
+// those are added that the cluster does not have.
+func (k Kubernetes) Load(ctx context.Context, s eso.Selector, run string, manifests []*unstructured.Unstructured) ([]*Target, []Skipped, error) {
+	stores, err := s.Select(ctx, k.Client)
+	if err != nil {
+		return nil, nil, err
+	}
+	var list eso.ExternalSecretList
+	if err := k.Client.List(ctx, &list); err != nil {
+		return nil, nil, fmt.Errorf("list ExternalSecrets: %w", err)
+	}
+	l := loader{k: k, run: run, stores: map[eso.Store]bool{}, seen: map[client.ObjectKey]bool{}, clusters: map[string]*Target{}}
+	for _, store := range stores {
+		l.stores[store.Store] = true
+	}
+	for i := range list.Items {
+		if err := l.add(ctx, &list.Items[i]); err != nil {
+			return nil, nil, err
+		}
+	}
+	for _, o := range manifests {
+		if err := l.addMissing(o); err != nil {
+			return nil, nil, err
+		}
+	}
+	sortTargets(l.all)
+	return l.all, l.skipped, k.retry(ctx, l.all)
+}
+
+// retry makes targets that an earlier process of the run has sent, and that have
+// failed, be sent again.
+func (k Kubernetes) retry(ctx context.Context, all []*Target) error {
+	for _, t := range all {
+		if t.Sent.IsZero() {
+			continue
+		}
+		outcome, _, err := k.Outcome(ctx, t)
+		if err != nil {
+			return err
+		}
+		if outcome == Failed {
+			t.Sent = time.Time{}
+		}
+	}
+	return nil
+}
+
+// loader collects targets.
+type loader struct {
+	k        Kubernetes
+	run      string
+	stores   map[eso.Store]bool
+	seen     map[client.ObjectKey]bool
+	clusters map[string]*Target
+	all      []*Target
+	skipped  []Skipped
+}
+
+// calls returns how many calls a refresh makes to the upstream.
+func (l *loader) calls(e *eso.ExternalSecret) int {
+	n := 0
+	for _, r := range e.Reads() {
+		if l.stores[r.Store] {
+			n++
+		}
+	}
+	return n
+}
+
+func (l *loader) add(ctx context.Context, e *eso.ExternalSecret) error {
+	key := client.ObjectKeyFromObject(e)
+	l.seen[key] = true
+	calls := l.calls(e)
+	if calls == 0 || !e.DeletionTimestamp.IsZero() {
+		return nil
+	}
+	if why := e.Unreachable(); why != "" && e.Status.SyncedResourceVersion != "" {
+		l.skipped = append(l.skipped, Skipped{key, why})
+		return nil
+	}
+	owner := ownerOf(e)
+	if owner == "" {
+		t := &Target{Key: key, Priority: priorityOf(e), Calls: calls, Members: []client.ObjectKey{key}}
+		t.resume(l.run, e)
+		l.all = append(l.all, t)
+		return nil
+	}
+	t := l.clusters[owner]
+	if t == nil {
+		o, err := l.k.clusterExternalSecret(ctx, owner)
+		if err != nil {
+			return fmt.Errorf("ClusterExternalSecret %s of %s: %w", owner, key, err)
+		}
+		t = &Target{Key: client.ObjectKey{Name: owner}, Priority: priorityOf(o)}
+		t.resume(l.run, o)
+		l.clusters[owner] = t
+		l.all = append(l.all, t)
+	}
+	t.Calls += calls
+	t.Members = append(t.Members, key)
+	return nil
+}
+
+// addMissing adds an external secret of a manifest that the cluster does not have.
+func (l *loader) addMissing(o *unstructured.Unstructured) error {
+	var e eso.ExternalSecret
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(o.Object, &e); err != nil {
+		return fmt.Errorf("ExternalSecret %s/%s: %w", o.GetNamespace(), o.GetName(), err)
+	}
+	key := client.ObjectKeyFromObject(&e)
+	calls := l.calls(&e)
+	if calls == 0 || l.seen[key] || ownerOf(&e) != "" { // a ClusterExternalSecret makes its own
+		return nil
+	}
+	l.seen[key] = true
+	l.all = append(l.all, &Target{Key: key, Priority: priorityOf(&e), Calls: calls, Members: []client.ObjectKey{key}, Create: o})
+	return nil
+}
+
+// ownerOf returns the ClusterExternalSecret that an external secret is made by,
+// or "".
+func ownerOf(e *eso.ExternalSecret) string {
+	for _, o := range e.OwnerReferences {
+		if o.Kind == "ClusterExternalSecret" && strings.HasPrefix(o.APIVersion, eso.Group+"/") {
+			return o.Name
+		}
+	}
+	return ""
+}
+
+// LastRun returns the name of the run that marked an object of the cluster last;
+// "": none has.
+func (k Kubernetes) LastRun(ctx context.Context) (string, error) {
+	var list eso.ExternalSecretList
+	if err := k.Client.List(ctx, &list); err != nil {
+		return "", fmt.Errorf("list ExternalSecrets: %w", err)
+	}
+	var last mark
+	for i := range list.Items {
+		if m, ok := markOf(&list.Items[i]); ok && m.At.After(last.At) {
+			last = m
+		}
+	}
+	return last.Run, nil
+}
+
+// ReadManifests returns the ExternalSecrets of files, of all .yaml, .yml and .json
+// files below folders, and of stdin for "-". Objects of other kinds are left out.
+func ReadManifests(names []string, stdin io.Reader) ([]*unstructured.Unstructured, error) {
+	var all []*unstructured.Unstructured
+	for _, name := range names {
+		if name == "-" {
+			found, err := readManifest("standard input", stdin)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, found...)
+			continue
+		}
+		err := filepath.WalkDir(name, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() || path != name && !slices.Contains([]string{".yaml", ".yml", ".json"}, filepath.Ext(path)) {
+				return err
+			}
+			file, err := os.Open(path)
+			if err != nil {
+				return err
+			}
+			defer file.Close()
+			found, err := readManifest(path, file)
+			all = append(all, found...)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// readManifest reads the ExternalSecrets of one stream.
+func readManifest(file string, r io.Reader) ([]*unstructured.Unstructured, error) {
+	var all []*unstructured.Unstructured
+	docs := yaml.NewYAMLReader(bufio.NewReader(r))
+	for n := 1; ; n++ {
+		doc, err := docs.Read()
+		if errors.Is(err, io.EOF) {
+			return all, nil
+		}
+		var u unstructured.Unstructured
+		if err == nil {
+			err = yaml.Unmarshal(doc, &u.Object)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: document %d: %w", file, n, err)
+		}
+		for _, o := range flatten(&u) {
+			if o.GetKind() != "ExternalSecret" || !strings.HasPrefix(o.GetAPIVersion(), eso.Group+"/") {
+				continue
+			}
+			if o.GetName() == "" {
+				return nil, fmt.Errorf("%s: document %d: an ExternalSecret without a name", file, n)
+			}
+			if o.GetNamespace() == "" {
+				o.SetNamespace("default")
+			}
+			for _, field := range []string{"resourceVersion", "uid", "creationTimestamp", "generation", "managedFields", "ownerReferences"} {
+				unstructured.RemoveNestedField(o.Object, "metadata", field) // what was of the cluster that it was read of
+			}
+			unstructured.RemoveNestedField(o.Object, "status")
+			all = append(all, o)
+		}
+	}
+}
+
+// flatten returns the objects of a list, or the object itself.
+func flatten(u *unstructured.Unstructured) []*unstructured.Unstructured {
+	if !u.IsList() {
+		return []*unstructured.Unstructured{u}
+	}
+	var all []*unstructured.Unstructured
+	_ = u.EachListItem(func(o runtime.Object) error { // there is no error but ours
+		if item, ok := o.(*unstructured.Unstructured); ok {
+			all = append(all, item)
+		}
+		return nil
+	})
+	return all
+}
