@@ -12,7 +12,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -223,7 +222,7 @@ func restoreCluster(ctx context.Context) (restore.Kubernetes, error) {
 	if err != nil {
 		return k, err
 	}
-	live := []client.Object{&eso.SecretStore{}, &eso.ClusterSecretStore{}, &unstructured.Unstructured{}}
+	live := []client.Object{&eso.SecretStore{}, &eso.ClusterSecretStore{}}
 	k.Client, err = client.New(cluster, client.Options{Scheme: scheme, Cache: &client.CacheOptions{Reader: read, DisableFor: live}})
 	if err != nil {
 		return k, err
