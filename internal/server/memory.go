@@ -13,8 +13,8 @@ import (
 // is cheap while little is live and dear once a million consumers are, of which
 // the collector has little to look at.
 const (
-	slack      = 48 << 20 // bytes
-	minPercent = 25       // of the live heap
+	slack      = 40 << 20 // bytes
+	minPercent = 20       // of the live heap
 	maxPercent = 1000
 )
 

@@ -56,6 +56,7 @@ func TestManyCountersAreWrittenInTurn(t *testing.T) {
 		}
 	}
 	run(func(db *embedded.DB, table *limits.Table) {
+		begin := time.Now()
 		for i := range keys {
 			now := limits.At(time.Now())
 			table.LimiterString(now, key(i), spec).Take(now, 1)
@@ -63,7 +64,8 @@ func TestManyCountersAreWrittenInTurn(t *testing.T) {
 		if err := db.Flush(); err != nil {
 			t.Fatal(err)
 		}
-		if n := db.Counters(t); n == 0 || n == keys {
+		quick := time.Since(begin) < 500*time.Millisecond // before a flush came by itself, and after it another
+		if n := db.Counters(t); n == 0 || quick && n == keys {
 			t.Errorf("a flush wrote %d of %d counters, want a part", n, keys)
 		}
 	})
