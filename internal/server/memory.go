@@ -15,6 +15,8 @@ import (
 const (
 	slack      = 40 << 20 // bytes
 	minPercent = 20       // of the live heap
+	large      = 256 << 20
+	bigPercent = 50 // of one that is larger: a million consumers and as many counters
 	maxPercent = 1000
 )
 
@@ -48,6 +50,9 @@ func (t *tuner) tune() {
 
 // percent returns GOGC for a live heap.
 func percent(live uint64) int {
+	if live > large {
+		return bigPercent
+	}
 	return int(min(max(slack*100/max(live, 1), minPercent), maxPercent))
 }
 
