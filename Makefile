@@ -16,6 +16,8 @@ REVISION := $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 PGO := cmd/tollgate/tollgate.pgo
 LDFLAGS := -s -w -X main.version=$(VERSION) -X main.revision=$(REVISION)
 
+LDFLAGS_ESO := -s -w -X main.version=$(VERSION)
+
 # The image that `make image` builds, and what it is given beside.
 IMAGE ?= ghcr.io/tollgate-dev/tollgate:devel
 IMAGE_FLAGS ?=
@@ -152,6 +154,24 @@ istio-test: envoy ## Show what is printed for Istio to Istio's own code, and wha
 .PHONY: kubernetes
 kubernetes: ## Render deploy/kubernetes/tollgate.yaml from the Helm chart
 	cd deploy/test && go test -count=1 -run PlainManifests . -update
+
+.PHONY: eso
+eso: ## Build bin/tollgate-eso, the companion for External Secrets
+	cd cmd/tollgate-eso && CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS_ESO)' -o $(CURDIR)/bin/tollgate-eso .
+
+.PHONY: eso-tools
+eso-tools: ## Get what the companion is tested with: etcd (Debian), kube-apiserver and External Secrets, built once
+	@dpkg -s etcd-server >/dev/null 2>&1 || { \
+		sudo=$$(test $$(id -u) = 0 || echo sudo); \
+		$$sudo apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends etcd-server >/dev/null \
+		|| echo "eso-tools: cannot install etcd-server: the tests that need it are skipped and say so"; }
+	cmd/tollgate-eso/testcluster/build.sh $(TOOLS)
+
+.PHONY: test-eso
+test-eso: $(STATICCHECK) eso-tools envoy ## Check and test the companion, against a real API server and External Secrets itself
+	cd cmd/tollgate-eso && go mod tidy -diff && go vet ./... && $(STATICCHECK) -checks all,-ST1003,-ST1016,-ST1020,-ST1021,-ST1022 ./...
+	cd cmd/tollgate-eso && go test -race -short -shuffle=on -count=1 -timeout 10m $$(go list ./... | grep -v /endtoend)
+	cd cmd/tollgate-eso && go test -shuffle=on -count=1 -timeout 10m ./...
 
 .PHONY: examples
 examples: build envoy ## Run the examples with a real Envoy; fails when an answer is another than it should be
