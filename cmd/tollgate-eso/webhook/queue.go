@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	bbolterrors "go.etcd.io/bbolt/errors"
 )
 
 // ErrFull is returned when a queue holds about as many jobs as it may.
@@ -65,7 +66,7 @@ const (
 // process has it at a time.
 func OpenQueue(file string) (*Queue, error) {
 	db, err := bbolt.Open(file, 0o600, &bbolt.Options{Timeout: 2 * time.Second})
-	if errors.Is(err, bbolt.ErrTimeout) {
+	if errors.Is(err, bbolterrors.ErrTimeout) {
 		return nil, fmt.Errorf("queue %s is in use: one tollgate-eso may run on a data folder", file)
 	}
 	if err != nil {
