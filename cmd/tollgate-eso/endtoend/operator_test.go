@@ -13,6 +13,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/config"
@@ -27,7 +28,8 @@ import (
 const tollgateConfig = `
 listen: {grpc: "${SOCKET}", http: "127.0.0.1:0", drain: 0s}
 upstreams:
-  - {id: keeper, preset: keeper, match: {host: keepersecurity.example}, limits: [{idle_reset: "100/${WINDOW}", margin: 10%, max_wait: 5m}]}
+  - {id: keeper, preset: keeper, match: {host: keepersecurity.example}, limits: [{idle_reset: "100/${WINDOW}", margin: 10%, max_wait: 5m}],
+     pressure: {signals: [{status: 403, body: throttled}], initial: 60s}}
 `
 
 // lab is External Secrets, Envoy, Tollgate and a fake of Keeper's API.
@@ -36,8 +38,10 @@ type lab struct {
 	stack *keeper.Stack
 }
 
-// newLab runs all of it, with a store in a namespace of the cluster.
-func newLab(t *testing.T, namespace string, window time.Duration) *lab {
+// newLab runs all of it, with a store in a namespace of the cluster. An operator
+// that reconciles many objects at a time reads some twice by itself: its writes
+// of one object's status conflict.
+func newLab(t *testing.T, namespace string, window time.Duration, concurrent int) *lab {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("needs a real Envoy: not in -short")
@@ -72,7 +76,7 @@ func newLab(t *testing.T, namespace string, window time.Duration) *lab {
 		Data: map[string][]byte{"config": []byte(base64.StdEncoding.EncodeToString(data))}})
 	cluster.Operator(t, []string{"KEEPER_ADDRESS=" + stack.Addr, "KEEPER_CA=" + ca.File, "KEEPER_KEY=" + account.ServerKey()},
 		"--namespace", namespace, "--enable-cluster-store-reconciler=false", "--enable-cluster-external-secret-reconciler=false",
-		"--enable-cluster-push-secret-reconciler=false", "--concurrent", "10")
+		"--enable-cluster-push-secret-reconciler=false", "--concurrent", fmt.Sprint(concurrent))
 	return &lab{fake: fake, stack: stack}
 }
 
@@ -120,7 +124,7 @@ func passwords(t *testing.T, namespace string) map[string]string {
 // more.
 func TestRecoveryAndWebhooksWithTheOperatorItself(t *testing.T) {
 	const n, changed, ns = 200, 20, "recovery"
-	l := newLab(t, ns, 3*time.Second)
+	l := newLab(t, ns, 3*time.Second, 1) // the operator's default
 	addr, _ := runCompanion(t, t.TempDir(), l.companionConfig(t, ns))
 	var all []client.Object
 	for i := range n {
@@ -160,4 +164,87 @@ func TestRecoveryAndWebhooksWithTheOperatorItself(t *testing.T) {
 	if l.fake.Throttled() != 0 {
 		t.Errorf("%d calls were refused by the upstream, want none", l.fake.Throttled())
 	}
+}
+
+// TestK15NothingIsCalledInAPause: Keeper refuses once; for the 60 s of the pause
+// 200 external secrets and 20 push secrets make no call, the store says why and
+// stays Ready, and afterwards all are synced about as fast as the limit allows.
+func TestK15NothingIsCalledInAPause(t *testing.T) {
+	const n, pushed, ns = 200, 20, "frozen"
+	const window, pause = 5 * time.Second, 60 * time.Second
+	l := newLab(t, ns, window, 100)
+	runCompanion(t, t.TempDir(), l.companionConfig(t, ns))
+	within(t, time.Minute, "the store is Ready", func() bool { return conditionOf(t, ns, "Ready") == metav1.ConditionTrue })
+	for range 100 { // somebody else has used up all that Keeper allows
+		l.fake.Take(time.Now())
+	}
+	create(t, root(t), externalSecret(ns, "first", nil, uid(1000)))
+	within(t, time.Minute, "Keeper refuses", func() bool { return l.fake.Throttled() == 1 })
+	refused := time.Now()
+	within(t, 20*time.Second, "the store says so", func() bool { return conditionOf(t, ns, "Throttled") == metav1.ConditionTrue })
+	var all []client.Object
+	for i := range n {
+		all = append(all, externalSecret(ns, fmt.Sprintf("es-%03d", i), nil, uid(i)))
+	}
+	for i := range pushed {
+		title := fmt.Sprintf("push-%02d", i)
+		l.fake.Hold(title)
+		all = append(all, pushSecret(ns, title))
+	}
+	create(t, root(t), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "pushed"}, Data: map[string][]byte{"password": []byte("p")}})
+	createAll(t, root(t), all)
+	quiet(t, time.Until(refused.Add(pause-500*time.Millisecond)), "a call was made in the pause", func() bool { return len(l.fake.Calls()) > 101 })
+	if got := conditionOf(t, ns, "Ready"); got != metav1.ConditionTrue {
+		t.Errorf("Ready = %s in the pause, want True", got)
+	}
+	within(t, 2*time.Minute, "all are synced", func() bool {
+		got := passwords(t, ns)
+		for i := range n {
+			if got[fmt.Sprintf("es-%03d", i)] == "" {
+				return false
+			}
+		}
+		return l.fake.Writes() >= pushed
+	})
+	took := time.Since(refused)
+	// One call asks; then 240 calls by 90 need two silences, and the first seconds are a ramp.
+	const ramp = 5 * time.Second
+	best := pause + window + ramp + 2*window
+	t.Logf("all synced %v after the refusal, at best %v; %d calls, %d refused", took.Round(time.Second/10), best, len(l.fake.Calls()), l.fake.Throttled())
+	if took > best+best/10 {
+		t.Errorf("took %v, want at most a tenth more than %v", took, best)
+	}
+	if l.fake.Throttled() != 1 {
+		t.Errorf("%d calls were refused, want the first only", l.fake.Throttled())
+	}
+	within(t, 20*time.Second, "the store says that it is over", func() bool { return conditionOf(t, ns, "Throttled") == metav1.ConditionFalse })
+	if got := conditionOf(t, ns, "Ready"); got != metav1.ConditionTrue {
+		t.Errorf("Ready = %s, want True", got)
+	}
+}
+
+// conditionOf returns the status of a condition of the namespace's store.
+func conditionOf(t *testing.T, namespace, kind string) metav1.ConditionStatus {
+	t.Helper()
+	var s eso.SecretStore
+	must(t, root(t).Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: "keeper"}, &s))
+	if c := eso.FindCondition(s.Status.Conditions, kind); c != nil {
+		return c.Status
+	}
+	return ""
+}
+
+// pushSecret writes the Secret pushed to a record.
+func pushSecret(namespace, title string) *unstructured.Unstructured {
+	p := &unstructured.Unstructured{Object: map[string]any{"spec": map[string]any{
+		"refreshInterval": "24h0m0s",
+		"secretStoreRefs": []any{map[string]any{"name": "keeper", "kind": eso.SecretStoreKind}},
+		"selector":        map[string]any{"secret": map[string]any{"name": "pushed"}},
+		"data":            []any{map[string]any{"match": map[string]any{"secretKey": "password", "remoteRef": map[string]any{"remoteKey": title + "/password"}}}},
+	}}}
+	p.SetAPIVersion(eso.Group + "/v1alpha1")
+	p.SetKind("PushSecret")
+	p.SetNamespace(namespace)
+	p.SetName(title)
+	return p
 }

@@ -19,6 +19,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -42,6 +43,8 @@ type Fake struct {
 	mu      sync.Mutex
 	changes map[string]int
 	reads   map[string]int
+	pushed  []string // records that External Secrets writes
+	writes  int
 }
 
 // Start runs a fake on a free port of loopback until it is closed.
@@ -52,7 +55,8 @@ func Start(a Account, cert tls.Certificate, o throttle.Options) (*Fake, error) {
 	}
 	f := &Fake{Throttle: throttle.New(o), Account: a, Addr: lis.Addr().String(), changes: map[string]int{}, reads: map[string]int{}}
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST /api/rest/sm/v1/get_secret", f.getSecret)
+	mux.HandleFunc("POST /api/rest/sm/v1/get_secret", f.serve(f.records))
+	mux.HandleFunc("POST /api/rest/sm/v1/update_secret", f.serve(f.update))
 	f.server = &http.Server{Handler: mux, TLSConfig: &tls.Config{Certificates: []tls.Certificate{cert}}, ErrorLog: log.New(io.Discard, "", 0)}
 	go func() {
 		if err := f.server.ServeTLS(lis, "", ""); !errors.Is(err, http.ErrServerClosed) {
@@ -86,6 +90,29 @@ func (f *Fake) password(uid string) string {
 	return "password of " + uid
 }
 
+// Hold adds records that External Secrets may write: a call for all records
+// returns these.
+func (f *Fake) Hold(titles ...string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.pushed = append(f.pushed, titles...)
+}
+
+// Writes returns how many writes were taken.
+func (f *Fake) Writes() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.writes
+}
+
+// update takes a write, and does not look what of.
+func (f *Fake) update([]string) ([]byte, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.writes++
+	return []byte("{}"), nil
+}
+
 // Reads returns how often each record was read.
 func (f *Fake) Reads() map[string]int {
 	f.mu.Lock()
@@ -93,7 +120,12 @@ func (f *Fake) Reads() map[string]int {
 	return maps.Clone(f.reads)
 }
 
-func (f *Fake) getSecret(w http.ResponseWriter, r *http.Request) {
+// serve answers calls that are to be decrypted, counted and answered in secret.
+func (f *Fake) serve(answer func(uids []string) ([]byte, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) { f.call(w, r, answer) }
+}
+
+func (f *Fake) call(w http.ResponseWriter, r *http.Request, respond func(uids []string) ([]byte, error)) {
 	taken := f.Take(time.Now())
 	if r.Host != Host {
 		http.Error(w, fmt.Sprintf("host %q: this is %s", r.Host, Host), http.StatusMisdirectedRequest)
@@ -113,7 +145,7 @@ func (f *Fake) getSecret(w http.ResponseWriter, r *http.Request) {
 		throttle.Refuse(w, r)
 		return
 	}
-	answer, err := f.records(uids)
+	answer, err := respond(uids)
 	if err == nil {
 		answer, err = seal(key, answer)
 	}
@@ -233,8 +265,15 @@ func (f *Fake) records(uids []string) ([]byte, error) {
 	all := []record{}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if len(uids) == 0 {
+		uids = f.pushed
+	}
 	for _, uid := range uids {
-		data, err := json.Marshal(map[string]any{"title": uid, "type": "login", "custom": []any{},
+		kind := "login"
+		if slices.Contains(f.pushed, uid) {
+			kind = "externalSecrets"
+		}
+		data, err := json.Marshal(map[string]any{"title": uid, "type": kind, "custom": []any{},
 			"fields": []any{map[string]any{"type": "password", "value": []string{f.password(uid)}}}})
 		if err != nil {
 			return nil, err
