@@ -31,6 +31,7 @@ import (
 	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/eso"
 	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/pressure"
 	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/push"
+	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/savings"
 	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/webhook"
 	"github.com/tollgate-dev/tollgate/internal/admin"
 )
@@ -51,11 +52,12 @@ type Companion struct {
 	inside   *listener // of metrics and the status
 	watcher  *allowance.Watcher
 	registry *prometheus.Registry
+	meter    *savings.Meter
 }
 
 // New sets everything up. What it opens is closed by [Companion.Run].
 func New(ctx context.Context, cluster *rest.Config, o Options) (_ *Companion, err error) {
-	c := &Companion{o: o, registry: prometheus.NewRegistry()}
+	c := &Companion{o: o, registry: prometheus.NewRegistry(), meter: savings.New(time.Now(), o.Config.Polled)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, c.close())
@@ -117,6 +119,9 @@ func (c *Companion) addParts(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := c.measure(ctx); err != nil {
+		return err
+	}
 	pusher := push.Options{Queue: c.queue, Index: index, Client: c.manager.GetClient(), Allowance: c.watcher,
 		Coalesce: c.o.Config.Coalesce, Net: c.o.Config.Net, Log: c.o.Log, Registry: c.registry}
 	writer := pressure.Options{Client: c.manager.GetClient(), Source: c.watcher, Recorder: c.manager.GetEventRecorder("tollgate-eso"),
@@ -156,6 +161,37 @@ func (c *Companion) storeChanges(ctx context.Context) (<-chan struct{}, error) {
 		}
 	}
 	return changed, nil
+}
+
+// measure tells the meter what becomes of external secrets.
+func (c *Companion) measure(ctx context.Context) error {
+	informer, err := c.manager.GetCache().GetInformer(ctx, &eso.ExternalSecret{}, cache.BlockUntilSynced(false))
+	if err != nil {
+		return err
+	}
+	_, err = informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
+		AddFunc: func(o any) {
+			if e, ok := o.(*eso.ExternalSecret); ok {
+				c.meter.Changed(time.Now(), nil, e)
+			}
+		},
+		UpdateFunc: func(before, after any) {
+			b, bOK := before.(*eso.ExternalSecret)
+			a, aOK := after.(*eso.ExternalSecret)
+			if bOK && aOK {
+				c.meter.Changed(time.Now(), b, a)
+			}
+		},
+		DeleteFunc: func(o any) {
+			if gone, ok := o.(toolscache.DeletedFinalStateUnknown); ok {
+				o = gone.Obj
+			}
+			if e, ok := o.(*eso.ExternalSecret); ok {
+				c.meter.Changed(time.Now(), e, nil)
+			}
+		},
+	})
+	return err
 }
 
 // Addr returns where webhooks are received.

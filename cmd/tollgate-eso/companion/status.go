@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/eso"
+	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/savings"
 	"github.com/tollgate-dev/tollgate/extauthz/upstreams"
 )
 
@@ -17,6 +19,7 @@ type Status struct {
 	Waiting     int              `json:"waiting"`  // events, one per record
 	Upstreams   []UpstreamStatus `json:"upstreams"`
 	Unreachable []Unreachable    `json:"unreachable"`
+	Savings     savings.Report   `json:"savings"`
 }
 
 // UpstreamStatus is how an upstream stands.
@@ -37,7 +40,7 @@ type Unreachable struct {
 
 // status answers GET /status.
 func (c *Companion) status(w http.ResponseWriter, r *http.Request) {
-	s := Status{Tollgate: "reachable", Upstreams: []UpstreamStatus{}, Unreachable: []Unreachable{}}
+	s := Status{Tollgate: "reachable", Upstreams: []UpstreamStatus{}, Unreachable: []Unreachable{}, Savings: c.meter.Report(time.Now())}
 	if _, err := c.watcher.Unreachable(); err != nil {
 		s.Tollgate = err.Error()
 	}

@@ -25,6 +25,7 @@
 //	    id: $.event_id
 //	    effects: {record_update: record, folder_change: all}   # others are ignored
 //	push: {coalesce: 2s, net: 24h}
+//	savings: {polled: 5m}                   # what /status compares with
 package config
 
 import (
@@ -48,6 +49,7 @@ type Config struct {
 	Hooks     []webhook.Hook
 	Coalesce  time.Duration // 0: the default
 	Net       time.Duration // 0: the default
+	Polled    time.Duration // what savings are measured against
 }
 
 // TLS is files. No Cert is plaintext.
@@ -63,7 +65,7 @@ type Upstream struct {
 // Default is the configuration without a file: Keeper's stores, and no webhook.
 func Default() *Config {
 	return &Config{
-		Listen: "127.0.0.1:8090", Status: "127.0.0.1:8091", Server: "http://127.0.0.1:8080",
+		Listen: "127.0.0.1:8090", Status: "127.0.0.1:8091", Server: "http://127.0.0.1:8080", Polled: 5 * time.Minute,
 		Upstreams: []Upstream{{ID: "keeper", Stores: eso.Selector{Provider: "keepersecurity"}}},
 	}
 }
@@ -96,6 +98,9 @@ func Parse(file string, data []byte, o yamlfile.Options) (*Config, error) {
 		},
 		"upstreams": c.readUpstreams,
 		"webhooks":  func(yamlfile.Node) {}, // below: they name upstreams
+		"savings": func(n yamlfile.Node) {
+			each(n, map[string]func(yamlfile.Node){"polled": func(n yamlfile.Node) { c.Polled = positive(n) }})
+		},
 		"push": func(n yamlfile.Node) {
 			each(n, map[string]func(yamlfile.Node){
 				"coalesce": func(n yamlfile.Node) { c.Coalesce = positive(n) },
