@@ -48,16 +48,22 @@ func startProgram(t *testing.T, binary, config, dir string) *program {
 	return nil
 }
 
-// TestKillLosesNothing: what was answered with 202 outlives kill -9, SIGTERM ends
-// it well, and a second process on the same folder is refused.
-func TestKillLosesNothing(t *testing.T) {
-	cl := root(t)
-	const ns = "kill"
+func buildCompanion(t *testing.T) string {
+	t.Helper()
 	binary := filepath.Join(t.TempDir(), "tollgate-eso")
 	build := exec.Command("go", "build", "-o", binary, "..")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatal(errors.Join(err, errors.New(string(out))))
 	}
+	return binary
+}
+
+// TestKillLosesNothing: what was answered with 202 outlives kill -9, SIGTERM ends
+// it well, and a second process on the same folder is refused.
+func TestKillLosesNothing(t *testing.T) {
+	cl := root(t)
+	const ns = "kill"
+	binary := buildCompanion(t)
 	create(t, cl, store(ns), externalSecret(ns, "one", nil, uid(1)), externalSecret(ns, "two", nil, uid(2)))
 	f := newFakeTollgate(t, ns)
 	f.freeze(ns, time.Now().Add(time.Hour), 1)
