@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -76,8 +77,8 @@ cluster: {redis: {addresses: [%q]}, mode: %s, instances: 2}
 	return s
 }
 
-// up reports whether the first Tollgate uses the store.
-func (s shared) up(t *testing.T) bool {
+// metric returns the value of a metric of the first Tollgate.
+func (s shared) metric(t *testing.T, name string) (value int64) {
 	t.Helper()
 	resp, err := http.Get("http://" + s.first.HTTPAddr() + "/metrics")
 	if err != nil {
@@ -88,7 +89,13 @@ func (s shared) up(t *testing.T) bool {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return strings.Contains(string(text), "\ntollgate_cluster_up 1\n")
+	_, after, found := strings.Cut(string(text), "\n"+name+" ")
+	after, _, _ = strings.Cut(after, "\n")
+	f, err := strconv.ParseFloat(after, 64)
+	if !found || err != nil {
+		t.Fatalf("metric %s: %q, %v", name, after, err)
+	}
+	return int64(f)
 }
 
 // load is what came of asking for a while.
@@ -146,9 +153,10 @@ func median(of []time.Duration) time.Duration {
 }
 
 // TestFaultsOfTheStore has the store fail in every way while requests come through
-// Envoy: none fails, the slowest hundredth is as fast as without the fault, what
-// passes is within this instance's share, and the store is used again soon. For
-// figures:
+// Envoy: none fails, what passes is within this instance's share, and the store is
+// used again soon. While the store cannot be used, less than one request in a
+// hundred waits for it, so that the slowest hundredth is as fast as before: that is
+// what is asserted, since it can be on a busy machine too. For figures:
 //
 //	go test ./internal/endtoend -run FaultsOfTheStore -v -args -fault-for 5s -fault-rounds 5
 func TestFaultsOfTheStore(t *testing.T) {
@@ -181,12 +189,16 @@ func (s shared) suffer(t *testing.T, mode string, f redistest.Fault) {
 		if mode == "strict" { // until the breaker is open a decision may take as long as a call
 			s.ask(t, 300*time.Millisecond)
 		}
+		waited := s.metric(t, "tollgate_cluster_waits_total")
 		l := s.ask(t, *faultFor)
+		if waited = s.metric(t, "tollgate_cluster_waits_total") - waited; f.Breaks && waited > int64(len(l.took)/100+8) { // as many ask at once
+			t.Errorf("%d of %d requests waited for the store", waited, len(l.took))
+		}
 		with = append(with, p99(l.took))
 		within(l, "during the fault")
 		f.End(s.redis)
 		began := time.Now()
-		for !s.up(t) && time.Since(began) < 5*time.Second {
+		for s.metric(t, "tollgate_cluster_up") == 0 && time.Since(began) < 5*time.Second {
 			time.Sleep(10 * time.Millisecond)
 		}
 		if took := time.Since(began); took > 2*time.Second {
@@ -196,9 +208,4 @@ func (s shared) suffer(t *testing.T, mode string, f redistest.Fault) {
 	}
 	a, b := median(without), median(with)
 	t.Logf("%s, %s: p99 %v without and %v with it: %+.0f %%", mode, f.Name, a, b, 100*(b.Seconds()/a.Seconds()-1))
-	// The machine may be busy, so that what is asserted leaves room for that: who
-	// waits for a call of 100 ms that is never answered is beyond it.
-	if b > a*11/10+60*time.Millisecond {
-		t.Errorf("the slowest hundredth takes %v, %v without the fault", b, a)
-	}
 }

@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"time"
 
@@ -45,6 +46,57 @@ func BenchmarkTake(b *testing.B) {
 			b.ReportMetric(float64(c.Stats().Calls-began)/float64(b.N), "calls/op")
 		})
 	}
+}
+
+// BenchmarkSideBySide has the three take turns in one run, in blocks, so that
+// whatever else the machine does befalls all alike, and compares the medians:
+//
+//	go test ./limits/redis -run '^$' -bench SideBySide -benchtime 300x
+func BenchmarkSideBySide(b *testing.B) {
+	spec := compile(b, limits.Limit{Kind: limits.Rate, N: 1_000_000_000, Period: time.Second, Burst: limits.MaxN / 1_000_000})
+	clock := limits.NewClock()
+	s := redistest.Start(b)
+	ctx := context.Background()
+	own := []limits.Claim{{Limiter: limits.New(spec, clock.Now()), N: 1}}
+	ways := []struct {
+		name string
+		n    int
+		take func()
+		took []float64
+	}{{name: "alone", n: 2000, take: func() { limits.TakeAll(clock.Now(), own) }}}
+	for _, mode := range []Mode{Leased, Strict} {
+		c, err := Open(ctx, Options{Addresses: []string{s.Addr}, Mode: mode, Clock: clock, Timeout: 5 * time.Second, Prefix: string(mode)})
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer c.Close()
+		claims := []limits.Claim{{Limiter: c.limiter(spec, "g", "k"), N: 1}}
+		n := map[Mode]int{Leased: 2000, Strict: 20}[mode]
+		w := ways[0]
+		w.name, w.n, w.take = string(mode), n, func() { _, _ = c.TakeAll(ctx, nil, clock.Now(), claims) }
+		ways = append(ways, w)
+		for range 1000 {
+			w.take()
+		}
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		for i := range ways {
+			w := &ways[i]
+			began := time.Now()
+			for range w.n {
+				w.take()
+			}
+			w.took = append(w.took, float64(time.Since(began).Nanoseconds())/float64(w.n))
+		}
+	}
+	var medians []float64
+	for _, w := range ways {
+		slices.Sort(w.took)
+		medians = append(medians, w.took[len(w.took)/2])
+		b.ReportMetric(medians[len(medians)-1], w.name+"-ns")
+	}
+	b.ReportMetric(medians[1]/medians[0], "leased/alone")
 }
 
 // TestALeasedDecisionAllocatesNothing covers the whole way through TakeAll.

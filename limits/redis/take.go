@@ -201,6 +201,9 @@ type part struct {
 // those that are not: all are taken, or none.
 func (c *Cluster) takeStrict(ctx context.Context, now limits.Time, claims []limits.Claim, look bool) int {
 	c.reportAlone(ctx, now, claims)
+	if c.asksAbout(now, claims) {
+		c.stats.waits.Add(1)
+	}
 	for range rounds {
 		parts, here := c.divide(now, claims)
 		if len(parts) == 0 {

@@ -182,3 +182,41 @@ func TestAChangeOfLimitCountsAtOnce(t *testing.T) {
 		}
 	}
 }
+
+// TestAReplicaThatIsBehind: what an instance holds of which the store has not
+// heard, as after a failover, is held again, and nothing is lost or counted twice.
+func TestAReplicaThatIsBehind(t *testing.T) {
+	s := redistest.Start(t)
+	clock := newFake()
+	c := byHand(t, Options{Addresses: []string{s.Addr}, fake: clock.now})
+	l := c.limiter(compile(t, limits.Limit{Kind: limits.Quota, N: 20, Calendar: limits.Day}), "g", "k")
+	take := func() bool {
+		clock.advance(5 * time.Millisecond)
+		claims := []limits.Claim{{Limiter: l, N: 1}}
+		refused := limits.Try(clock.now(), claims)
+		for range 3 {
+			if !claims[0].Decision.Pending {
+				break
+			}
+			step([]*Cluster{c})
+			refused = limits.Try(clock.now(), claims)
+		}
+		step([]*Cluster{c})
+		return refused < 0
+	}
+	admitted, old := 0, ""
+	for i := range 60 {
+		if take() {
+			admitted++
+		}
+		switch i {
+		case 4:
+			old = s.CLI("get", limitOf(l).key)
+		case 8:
+			s.CLI("set", limitOf(l).key, old)
+		}
+	}
+	if admitted != 20 || c.Stats().Corrupt != 0 {
+		t.Errorf("%d admitted of a quota of 20, %+v", admitted, c.Stats())
+	}
+}

@@ -312,7 +312,7 @@ local function remember(st, spec, known)
   if not st then return k end
   if k.reset > st.reset then st.reset, st.seq = k.reset, 0 end
   if k.reset < st.reset or k.seq <= st.seq or string.sub(st.spec, 1, 1) ~= string.sub(spec, 1, 1) then return st end
-  st.seq = k.seq
+  st.seq, st.reminded = k.seq, true
   local of = string.sub(spec, 1, 1)
   if of == 'w' then
     local used = 0

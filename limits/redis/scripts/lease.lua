@@ -38,12 +38,13 @@ return guard(function()
     mine = {id = id, session = session, g = g - math.min(beside, math.max(0, u - known)), u = known, r = r, out = 0}
     st.holders[#st.holders + 1] = mine
   end
+  if st.reminded then mine.u = math.max(mine.u, tonumber(ARGV[17])) end -- that is in what was known
   -- What was used without a lease counts though the limit be exceeded by it, since what is held may come back.
   -- A bucket that fills smoothly has no room for that.
   beside = math.min(beside, math.max(0, u - mine.u))
   if u > mine.u then k.take(st, u - mine.u - beside, -age) elseif u < mine.u then k.back(st, mine.u - u) end
   if beside > 0 then k.take(st, k.begin and math.min(beside, math.max(0, k.level(st))) or math.min(beside, k.n), 0) end
-  mine.g = mine.g + beside
+  mine.g = math.max(mine.g + beside, g) -- a replica may not have heard of the last
   st.held = st.held - mine.out
   mine.u, mine.r = u, r
   mine.out = math.max(0, mine.g - u - r)
