@@ -37,7 +37,7 @@
 //
 // What telemetry costs, traces unsampled, metrics and the refusal log on:
 //
-//	go run ./internal/bench -quick -servers tollgate-silent,tollgate-observed
+//	make bench-telemetry
 //
 // A machine's absolute figures mean little elsewhere; the ratios do.
 package main

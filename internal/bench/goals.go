@@ -50,6 +50,11 @@ func (p plan) goals() []goal {
 		add("fast "+api+" beside floor at 5,000/s, CPU", 0.6, cpuOf, p.beside("fast", "floor", api, openLoop(5000)))
 		add("fast "+api+" beside floor at 20,000/s, p99", 0.5, p99Of, p.beside("fast", "floor", api, openLoop(20000)))
 	}
+	for _, listener := range []string{"tollgate", "fast"} {
+		for _, api := range p.apis {
+			add(listener+" "+api+", telling all beside telling nothing, CPU", 1.1, cpuOf, p.beside(listener+"-observed", listener+"-silent", api, saturated))
+		}
+	}
 	add("tollgate beside envoyproxy/ratelimit and its Redis, CPU", 0.25, cpuOf, p.beside("tollgate", "ratelimit", "ratelimit", saturated))
 	add("fast beside Limitador, CPU", 0.35, cpuOf, p.beside("fast", "limitador", "ratelimit", saturated))
 	return all
