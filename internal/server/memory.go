@@ -1,8 +1,10 @@
 package server
 
 import (
+	"context"
 	"math"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
 	"strconv"
@@ -25,27 +27,36 @@ const limitShare = 0.9
 
 // tuner sets GOGC and GOMEMLIMIT where the user has set neither.
 type tuner struct {
-	tunes  bool
-	sample []metrics.Sample
+	sample  []metrics.Sample
+	percent int // in force
 }
 
-func newTuner() *tuner {
-	t := &tuner{tunes: os.Getenv("GOGC") == "", sample: []metrics.Sample{{Name: "/gc/heap/live:bytes"}}}
+// tuneMemory tunes now and after every collection until ctx ends. Later would be
+// too late: what lives can grow tenfold in a burst, and with it, times GOGC, what lies.
+func tuneMemory(ctx context.Context) {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		if limit, ok := containerMemory(); ok {
 			debug.SetMemoryLimit(int64(float64(limit) * limitShare))
 		}
 	}
-	t.tune()
-	return t
+	if os.Getenv("GOGC") == "" {
+		t := &tuner{sample: []metrics.Sample{{Name: "/gc/heap/live:bytes"}}}
+		t.tune(ctx)
+	}
 }
 
-func (t *tuner) tune() {
-	if !t.tunes {
+// tune stops the world for a moment where there is something to set.
+func (t *tuner) tune(ctx context.Context) {
+	if ctx.Err() != nil {
 		return
 	}
 	metrics.Read(t.sample)
-	debug.SetGCPercent(percent(t.sample[0].Value.Uint64()))
+	if p := percent(t.sample[0].Value.Uint64()); p < t.percent || p > t.percent+t.percent/8 {
+		t.percent = p
+		debug.SetGCPercent(p)
+	}
+	// What nobody refers to is cleaned up after the next collection.
+	runtime.AddCleanup(&struct{ *tuner }{}, t.tune, ctx)
 }
 
 // percent returns GOGC for a live heap.

@@ -15,7 +15,6 @@ const (
 	syncEvery     = time.Second
 	syncTolerance = 50 * time.Millisecond // below, the wall clock is only being adjusted
 	decayEvery    = time.Minute
-	tuneEvery     = 10 * time.Second
 
 	// httpWithin is how long admin calls may take to end once decisions have.
 	httpWithin = 5 * time.Second
@@ -37,8 +36,7 @@ func (s *Server) run() {
 	s.every(ctx, upstreams.FlushEvery, s.upstreams.Flush)
 	s.every(ctx, min(max(s.current.Load().Config.Limits.Cache.Idle/8, time.Second), time.Minute), func() { s.table.Expire(s.clock.Now()) })
 	s.every(ctx, decayEvery, s.top.Decay)
-	tuner := newTuner()
-	s.every(ctx, tuneEvery, tuner.tune)
+	tuneMemory(ctx)
 	s.running.Go(func() { s.flushRefusals(ctx) })
 	if src := s.current.Load().sources; len(src.Files)+len(src.Patterns) > 0 {
 		s.running.Go(func() {
