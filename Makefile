@@ -3,6 +3,7 @@
 
 STATICCHECK_VERSION := v0.8.2
 GOVULNCHECK_VERSION := v1.9.0
+EGCTL_VERSION := v1.9.1
 H2SPEC_VERSION := v2.2.1+incompatible
 
 # Debian packages of the services that tests start on free ports.
@@ -26,6 +27,7 @@ DESTDIR ?= $(CURDIR)/bin/rootfs
 TOOLS       := $(CURDIR)/.tools
 STATICCHECK := $(TOOLS)/staticcheck-$(STATICCHECK_VERSION)
 GOVULNCHECK := $(TOOLS)/govulncheck-$(GOVULNCHECK_VERSION)
+EGCTL       := $(TOOLS)/egctl-$(EGCTL_VERSION)
 H2SPEC      := $(TOOLS)/bin/h2spec-$(H2SPEC_VERSION)
 
 SCHEMATHESIS_PINS := $(CURDIR)/internal/server/testdata/schemathesis.txt
@@ -145,10 +147,16 @@ plots: ## Draw what each kind of limit admits: limits/testdata/curves/*.svg
 deploy-test: ## Lint, render and decode what is for Kubernetes, with Helm's and Kubernetes' own code
 	cd deploy/test && go vet ./... && go test -count=1 ./...
 
-# Not a part of test: Istio's code takes minutes to compile.
+# Not a part of test: Istio's code takes minutes to compile, and twice as many when it is also made fast.
+LIGHT := -gcflags='all=-N -l' -ldflags='-s -w'
 .PHONY: istio-test
 istio-test: envoy ## Show what is printed for Istio to Istio's own code, and what that makes of it to a real Envoy
-	cd deploy/istio && go test -vet=off -count=1 -timeout 10m ./...
+	cd deploy/istio && go test $(LIGHT) -vet=off -count=1 -timeout 10m ./...
+
+# Likewise Envoy Gateway's, of which egctl has the translator.
+.PHONY: gateway-test
+gateway-test: envoy $(EGCTL) ## Show what is printed for Envoy Gateway to its own translator, and what that makes of it to a real Envoy
+	go test -count=1 -run EnvoyGateway ./deploy
 
 .PHONY: kubernetes
 kubernetes: ## Render deploy/kubernetes/tollgate.yaml from the Helm chart
@@ -225,6 +233,10 @@ $(STATICCHECK):
 $(GOVULNCHECK):
 	GOBIN=$(TOOLS)/bin go install golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK_VERSION)
 	mv $(TOOLS)/bin/govulncheck $@
+
+$(EGCTL):
+	GOBIN=$(TOOLS)/bin go install github.com/envoyproxy/gateway/cmd/egctl@$(EGCTL_VERSION)
+	mv $(TOOLS)/bin/egctl $@
 
 $(H2SPEC):
 	GOBIN=$(TOOLS)/bin go install github.com/summerwind/h2spec/cmd/h2spec@$(H2SPEC_VERSION)
