@@ -41,7 +41,10 @@ const (
 
 // run is the whole program; it returns the exit code.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	root := newRoot()
+	return execute(ctx, newRoot(), args, stdout, stderr)
+}
+
+func execute(ctx context.Context, root *cobra.Command, args []string, stdout, stderr io.Writer) int {
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
@@ -78,6 +81,8 @@ func report(w io.Writer, err error) {
 // usageError is a wrong command line that only the command itself could see.
 type usageError struct{ error }
 
+func (e usageError) Unwrap() error { return e.error }
+
 func usagef(format string, args ...any) error {
 	return usageError{fmt.Errorf(format, args...)}
 }
@@ -100,6 +105,6 @@ its objects stay as they are.`,
 			return usagef("%s: no such command %q", cmd.CommandPath(), args[0])
 		},
 	}
-	root.AddCommand(newRun(), newRestore())
+	root.AddCommand(newRun(), newPlan(), newRestore())
 	return root
 }

@@ -46,6 +46,7 @@ type LimitStatus struct {
 	Calendar      limits.Calendar // of a quota, instead of a period
 	Working       int64
 	WorkingPeriod time.Duration
+	Burst         int64 // of a rate: how many at once, less the margin
 	Remaining     int64
 }
 
@@ -150,7 +151,7 @@ func (u *Upstream) status(now limits.Time) Status {
 		l, w := &c.Limits[i], u.limiters[i].Spec().Limit()
 		s.Limits = append(s.Limits, LimitStatus{
 			Name: w.Name, Kind: w.Kind, Limit: l.N, Period: l.Period, Calendar: l.Calendar,
-			Working: w.N, WorkingPeriod: w.Period, Remaining: u.remaining(now, i),
+			Working: w.N, WorkingPeriod: w.Period, Burst: w.Burst, Remaining: u.remaining(now, i),
 		})
 	}
 	return s

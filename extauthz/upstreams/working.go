@@ -43,6 +43,10 @@ func (l *Limit) working(share float64) limits.Limit {
 	return w
 }
 
+// Kept returns the limit that is kept while nothing else was learned: the
+// configured one less its margin.
+func (l *Limit) Kept() limits.Limit { return l.working(1) }
+
 // rounding lets what is whole but for the last bit be whole.
 const rounding = 1e-6
 

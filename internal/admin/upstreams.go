@@ -33,10 +33,12 @@ type Upstream struct {
 
 // UpstreamLimit is a limit as configured and as it is kept.
 type UpstreamLimit struct {
-	Name      string `json:"name"`
-	Limit     string `json:"limit"`   // as 100/10s
-	Working   string `json:"working"` // less margin and what was learned
-	Remaining int64  `json:"remaining"`
+	Name      string      `json:"name"`
+	Kind      limits.Kind `json:"kind"`
+	Limit     string      `json:"limit"`           // as 100/10s
+	Working   string      `json:"working"`         // less margin and what was learned
+	Burst     int64       `json:"burst,omitempty"` // of rate: how many at once
+	Remaining int64       `json:"remaining"`
 }
 
 // UpstreamBudget is a budget in its current period.
@@ -75,7 +77,7 @@ func NewUpstream(s upstreams.Status) Upstream {
 		Limits: []UpstreamLimit{}, Budget: []UpstreamBudget{},
 	}
 	for _, l := range s.Limits {
-		limit := UpstreamLimit{Name: l.Name, Remaining: l.Remaining}
+		limit := UpstreamLimit{Name: l.Name, Kind: l.Kind, Burst: l.Burst, Remaining: l.Remaining}
 		limit.Limit, limit.Working = limits.FormatRate(l.Limit, l.Period), limits.FormatRate(l.Working, l.WorkingPeriod)
 		if l.Kind == limits.Quota {
 			limit.Limit, limit.Working = limits.FormatQuota(l.Limit, l.Calendar), limits.FormatQuota(l.Working, l.Calendar)

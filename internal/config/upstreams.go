@@ -45,6 +45,15 @@ func (r *reader) upstreams(n yamlfile.Node) {
 	}
 }
 
+// ParseUpstreams reads a document whose only key is upstreams, as the
+// configuration has it. The error is yamlfile.Problems.
+func ParseUpstreams(file string, data []byte) ([]*upstreams.Config, error) {
+	doc := yamlfile.Parse(file, data, yamlfile.Options{})
+	var r reader
+	each(doc.Root(), map[string]func(yamlfile.Node){"upstreams": r.upstreams})
+	return r.c.Upstreams, doc.Err()
+}
+
 // readUpstream reads one upstream, over its preset.
 func readUpstream(n yamlfile.Node) *upstreams.Config {
 	u := &upstreams.Config{Signals: standardSignals}
