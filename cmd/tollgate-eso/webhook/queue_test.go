@@ -70,6 +70,9 @@ func TestQueueIsForOneProcess(t *testing.T) {
 }
 
 func TestQueueIsBounded(t *testing.T) {
+	if testing.Short() {
+		t.Skip("writes 100,000 jobs")
+	}
 	q := openQueue(t, filepath.Join(t.TempDir(), "q.db"))
 	var jobs []webhook.Job
 	for i := range 100_000 {
