@@ -123,7 +123,7 @@ func TestTheStoreHoldsUpNobody(t *testing.T) {
 		t.Run(mode, func(t *testing.T) {
 			s := redistest.Start(t)
 			config := strings.Replace(base, "grpc:", `fast: "127.0.0.1:0", grpc:`, 1) +
-				fmt.Sprintf("consumers: {source: file, file: consumers.yaml}\ncluster: {redis: {addresses: [%q]}, mode: %s}\n", s.Addr, mode)
+				fmt.Sprintf("consumers: {source: file, file: consumers.yaml}\ncluster: {redis: {addresses: [%q], timeout: 400ms}, mode: %s}\n", s.Addr, mode)
 			r := startShared(t, config)
 			conn := connect(t, r.FastAddr()) // one connection for all
 			if got := ask(t, conn, "s3cret-token-of-billing"); got != codes.OK {
