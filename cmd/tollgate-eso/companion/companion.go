@@ -29,6 +29,7 @@ import (
 	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/allowance"
 	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/config"
 	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/eso"
+	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/guard"
 	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/pressure"
 	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/push"
 	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/savings"
@@ -126,11 +127,17 @@ func (c *Companion) addParts(ctx context.Context) error {
 		Coalesce: c.o.Config.Coalesce, Net: c.o.Config.Net, Log: c.o.Log, Registry: c.registry}
 	writer := pressure.Options{Client: c.manager.GetClient(), Source: c.watcher, Recorder: c.manager.GetEventRecorder("tollgate-eso"),
 		Stores: stores, Log: c.o.Log, Registry: c.registry}
+	attempts, err := c.attempts(ctx)
+	if err != nil {
+		return err
+	}
+	parks := guard.Options{Client: c.manager.GetClient(), Source: c.watcher, Attempts: attempts, Log: c.o.Log, Registry: c.registry}
 	for _, u := range c.o.Config.Upstreams {
+		parks.Upstreams = append(parks.Upstreams, guard.Upstream{ID: u.ID, Stores: u.Stores, Park: u.Park})
 		pusher.Upstreams = append(pusher.Upstreams, push.Upstream{ID: u.ID, Stores: u.Stores})
 		writer.Upstreams = append(writer.Upstreams, pressure.Upstream{ID: u.ID, Stores: u.Stores, Windows: u.Windows})
 	}
-	for _, run := range []func(context.Context) error{c.watcher.Run, push.New(pusher).Run, pressure.New(writer).Run, c.listener.run, c.inside.run} {
+	for _, run := range []func(context.Context) error{c.watcher.Run, push.New(pusher).Run, pressure.New(writer).Run, guard.New(parks).Run, c.listener.run, c.inside.run} {
 		if err := c.manager.Add(manager.RunnableFunc(run)); err != nil {
 			return err
 		}
@@ -161,6 +168,25 @@ func (c *Companion) storeChanges(ctx context.Context) (<-chan struct{}, error) {
 		}
 	}
 	return changed, nil
+}
+
+// attempts returns a channel that holds a value when an external secret that was
+// parked and tries again has changed.
+func (c *Companion) attempts(ctx context.Context) (<-chan struct{}, error) {
+	informer, err := c.manager.GetCache().GetInformer(ctx, &eso.ExternalSecret{}, cache.BlockUntilSynced(false))
+	if err != nil {
+		return nil, err
+	}
+	changed := make(chan struct{}, 1)
+	_, err = informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{UpdateFunc: func(_, after any) {
+		if e, ok := after.(*eso.ExternalSecret); ok && guard.Attempting(e) {
+			select {
+			case changed <- struct{}{}:
+			default:
+			}
+		}
+	}})
+	return changed, err
 }
 
 // measure tells the meter what becomes of external secrets.

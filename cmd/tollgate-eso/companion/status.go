@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/eso"
+	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/guard"
 	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/savings"
 	"github.com/tollgate-dev/tollgate/extauthz/upstreams"
 )
@@ -19,6 +20,7 @@ type Status struct {
 	Waiting     int              `json:"waiting"`  // events, one per record
 	Upstreams   []UpstreamStatus `json:"upstreams"`
 	Unreachable []Unreachable    `json:"unreachable"`
+	Broken      []Unreachable    `json:"broken"` // external secrets that fail, and those that are parked
 	Savings     savings.Report   `json:"savings"`
 }
 
@@ -40,7 +42,7 @@ type Unreachable struct {
 
 // status answers GET /status.
 func (c *Companion) status(w http.ResponseWriter, r *http.Request) {
-	s := Status{Tollgate: "reachable", Upstreams: []UpstreamStatus{}, Unreachable: []Unreachable{}, Savings: c.meter.Report(time.Now())}
+	s := Status{Tollgate: "reachable", Upstreams: []UpstreamStatus{}, Unreachable: []Unreachable{}, Broken: []Unreachable{}, Savings: c.meter.Report(time.Now())}
 	if _, err := c.watcher.Unreachable(); err != nil {
 		s.Tollgate = err.Error()
 	}
@@ -74,15 +76,38 @@ func (c *Companion) status(w http.ResponseWriter, r *http.Request) {
 	}
 	for i := range all.Items {
 		e := &all.Items[i]
+		if state := broken(e); state != "" && slices.ContainsFunc(e.Stores(), func(s eso.Store) bool { return drawn[s] }) {
+			s.Broken = append(s.Broken, Unreachable{Namespace: e.Namespace, Name: e.Name, Reason: state})
+		}
+		if guard.Parked(e) {
+			continue
+		}
 		if why := e.Unreachable(); why != "" && slices.ContainsFunc(e.Stores(), func(s eso.Store) bool { return drawn[s] }) {
 			s.Unreachable = append(s.Unreachable, Unreachable{Namespace: e.Namespace, Name: e.Name, Reason: why})
 		}
 	}
-	slices.SortFunc(s.Unreachable, func(a, b Unreachable) int {
-		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
-	})
+	for _, list := range [][]Unreachable{s.Unreachable, s.Broken} {
+		slices.SortFunc(list, func(a, b Unreachable) int {
+			return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+		})
+	}
 	w.Header().Set("content-type", "application/json")
 	_ = json.NewEncoder(w).Encode(s) // whoever asked may have left
+}
+
+// broken says how an external secret stands that fails; "": it does not.
+func broken(e *eso.ExternalSecret) string {
+	since, failing := guard.Failing(e)
+	why := guard.Hopeless(e)
+	switch {
+	case guard.Parked(e):
+		return "parked"
+	case !failing:
+		return ""
+	case why != "":
+		return "fails since " + since.UTC().Format(time.RFC3339) + "; cannot be parked: " + why
+	}
+	return "fails since " + since.UTC().Format(time.RFC3339)
 }
 
 // ready answers GET /readyz: whether the cluster's objects are known, without

@@ -10,6 +10,7 @@
 //	    provider: keepersecurity            # its stores, or of these only:
 //	    stores: [ClusterSecretStore/keeper, SecretStore/team-a/keeper]
 //	    sync_windows: 10m                   # set windows in pauses of at least that length; default: never
+//	    park: {all: false, after: 10, every: 24h}   # what fails that often is tried so rarely; all: also without tollgate.dev/park
 //	webhooks:                               # default: none, and nothing is received
 //	  - name: keeper                        # POST /webhooks/keeper
 //	    preset: keeper                      # or paths of your own, below
@@ -34,6 +35,7 @@ import (
 	"time"
 
 	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/eso"
+	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/guard"
 	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/webhook"
 	"github.com/tollgate-dev/tollgate/descriptors/yamlfile"
 )
@@ -60,6 +62,7 @@ type Upstream struct {
 	ID      string
 	Stores  eso.Selector
 	Windows time.Duration // 0: never
+	Park    guard.Park
 }
 
 // Default is the configuration without a file: Keeper's stores, and no webhook.
@@ -141,6 +144,13 @@ func (c *Config) readUpstreams(n yamlfile.Node) {
 			"id":           func(n yamlfile.Node) { u.ID = n.String() },
 			"provider":     func(n yamlfile.Node) { u.Stores.Provider = n.String() },
 			"sync_windows": func(n yamlfile.Node) { u.Windows = positive(n) },
+			"park": func(n yamlfile.Node) {
+				each(n, map[string]func(yamlfile.Node){
+					"all":   func(n yamlfile.Node) { u.Park.All = n.Bool() },
+					"after": func(n yamlfile.Node) { u.Park.After = int(n.Int(3, 1000)) },
+					"every": func(n yamlfile.Node) { u.Park.Every = positive(n) },
+				})
+			},
 			"stores": func(n yamlfile.Node) {
 				for _, s := range n.List() {
 					u.Stores.Stores = append(u.Stores.Stores, readStore(s))

@@ -15,6 +15,7 @@ import (
 
 	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/allowance"
 	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/eso"
+	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/guard"
 	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/webhook"
 	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/windows"
 )
@@ -134,8 +135,11 @@ func (t *targets) releases(ctx context.Context, now time.Time, upstream string, 
 
 // wants reports whether a job is not done for an external secret.
 func (t *targets) wants(e *eso.ExternalSecret, j webhook.Job) bool {
-	if e.Unreachable() != "" || !e.DeletionTimestamp.IsZero() {
+	if !e.DeletionTimestamp.IsZero() || e.Unreachable() != "" && !guard.Parked(e) {
 		return false
+	}
+	if j.Kind == webhook.Net && guard.Parked(e) {
+		return false // nobody says that its record has changed
 	}
 	if every := e.RefreshEvery(); j.Kind == webhook.Net && every > 0 && every <= t.o.Net {
 		return false // External Secrets does it
@@ -230,8 +234,8 @@ func (t *targets) annotate(ctx context.Context, now time.Time, upstream string, 
 	object.SetGroupVersionKind(eso.V1(kind))
 	object.Namespace, object.Name = next.key().Namespace, next.key().Name
 	err = t.o.Client.Patch(ctx, &object, client.RawPatch(types.MergePatchType, patch))
-	if next.release && apierrors.IsConflict(err) {
-		return nil // somebody was faster: it is looked at again
+	if apierrors.IsConflict(err) {
+		return nil // of what depends on how the object was: somebody was faster: it is looked at again
 	}
 	if err != nil && !apierrors.IsNotFound(err) {
 		return fmt.Errorf("annotate %s %s: %w", kind, next.key(), err)
@@ -266,6 +270,9 @@ func (n *target) patch(value int64) (kind string, patch []byte, err error) {
 		return kind, patch, err
 	case n.cluster != "":
 		name, kind = forceSyncCluster, "ClusterExternalSecret"
+	case guard.Parked(n.members[0]): // its record has changed: it may be whole again
+		patch, err = guard.Release(n.members[0], map[string]any{name: strconv.FormatInt(value, 10)})
+		return kind, patch, err
 	}
 	patch, err = json.Marshal(map[string]any{"metadata": map[string]any{"annotations": map[string]string{name: strconv.FormatInt(value, 10)}}})
 	return kind, patch, err
