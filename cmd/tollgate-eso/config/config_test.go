@@ -9,6 +9,7 @@ import (
 
 	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/config"
 	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/eso"
+	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/guard"
 	"github.com/tollgate-dev/tollgate/descriptors/yamlfile"
 )
 
@@ -22,7 +23,7 @@ func TestParse(t *testing.T) {
 listen: 0.0.0.0:8090
 tls: {cert: c.pem, key: k.pem, client_ca: ca.pem}
 tollgate: {server: "http://tollgate:8080", token: t}
-upstreams: [{id: k, provider: keepersecurity, stores: [ClusterSecretStore/a, SecretStore/n/b], sync_windows: 10m}]
+upstreams: [{id: k, provider: keepersecurity, stores: [ClusterSecretStore/a, SecretStore/n/b], sync_windows: 10m, park: {all: true, after: 5, every: 12h}}]
 webhooks: [{name: h, preset: keeper, upstream: k, secret: "${SECRET}", client_sans: [x], replay: 1m, rate: 3}]
 push: {coalesce: 1s, net: 12h}
 `)
@@ -30,6 +31,9 @@ push: {coalesce: 1s, net: 12h}
 		t.Fatal(err)
 	}
 	u, h := c.Upstreams[0], c.Hooks[0]
+	if u.Park != (guard.Park{All: true, After: 5, Every: 12 * time.Hour}) {
+		t.Errorf("park = %+v", u.Park)
+	}
 	if u.ID != "k" || u.Windows != 10*time.Minute || len(u.Stores.Stores) != 2 || u.Stores.Stores[1] != (eso.Store{Kind: "SecretStore", Namespace: "n", Name: "b"}) {
 		t.Errorf("upstream = %+v", u)
 	}
@@ -57,6 +61,8 @@ func TestParseSaysWhatIsWrong(t *testing.T) {
 		{"upstreams: [{provider: a}]", "want an id"},
 		{"upstreams: [{id: a}, {id: a}]", "another upstream already"},
 		{"upstreams: [{id: a, stores: [keeper]}]", "ClusterSecretStore/NAME"},
+		{"upstreams: [{id: a, park: {after: 2}}]", "3"},
+		{"upstreams: [{id: a, park: {evry: 8h}}]", "evry"},
 		{"push: {net: 0s}", "above 0"},
 		{"tls: {cert: a}", "both cert and key"},
 	} {
