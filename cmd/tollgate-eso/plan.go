@@ -6,10 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net/http"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -20,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/config"
 
 	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/eso"
+	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/manifests"
 	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/plan"
 	"github.com/tollgate-dev/tollgate/extauthz/upstreams"
 	"github.com/tollgate-dev/tollgate/internal/admin"
@@ -107,7 +106,7 @@ func (f *planFlags) run(cmd *cobra.Command) error {
 	}
 	stores, err := parseStores(f.stores)
 	if err != nil {
-		return usageError{err}
+		return err
 	}
 	set, err := f.objects(cmd.Context(), cmd.InOrStdin())
 	if err != nil {
@@ -141,11 +140,8 @@ func (f *planFlags) objects(ctx context.Context, stdin io.Reader) (*plan.Set, er
 			return nil, err
 		}
 	}
-	var errs []error
-	for _, name := range f.files {
-		errs = append(errs, readManifests(set, name, stdin))
-	}
-	if err := errors.Join(append(errs, set.Expand(f.namespaces))...); err != nil {
+	objects, err := manifests.Read(f.files, stdin)
+	if err := errors.Join(err, set.Add(objects), set.Expand(f.namespaces)); err != nil {
 		return nil, usageError{err}
 	}
 	return set, nil
@@ -164,39 +160,13 @@ func clusterClient() (client.Client, error) {
 	return client.New(cluster, client.Options{Scheme: scheme})
 }
 
-// readManifests adds a file, or the .yaml, .yml and .json files below a folder.
-func readManifests(set *plan.Set, name string, stdin io.Reader) error {
-	if name == "-" {
-		return set.Read("standard input", stdin)
-	}
-	found := false
-	err := filepath.WalkDir(name, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		if path != name && !slices.Contains([]string{".yaml", ".yml", ".json"}, filepath.Ext(path)) {
-			return nil
-		}
-		found = true
-		file, err := os.Open(path)
-		if err != nil {
-			return err
-		}
-		defer file.Close()
-		return set.Read(path, file)
-	})
-	if err == nil && !found {
-		return fmt.Errorf("%s: no .yaml, .yml or .json file", name)
-	}
-	return err
-}
-
+// parseStores reads the values of --store.
 func parseStores(names []string) ([]eso.Store, error) {
 	var all []eso.Store
 	for _, s := range names {
 		store, ok := eso.ParseStore(s)
 		if !ok {
-			return nil, fmt.Errorf("--store %q: want ClusterSecretStore/NAME or SecretStore/NAMESPACE/NAME", s)
+			return nil, usagef("--store %q: want ClusterSecretStore/NAME or SecretStore/NAMESPACE/NAME", s)
 		}
 		all = append(all, store)
 	}

@@ -19,6 +19,7 @@ import (
 
 	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/allowance"
 	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/eso"
+	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/manifests"
 	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/restore"
 	"github.com/tollgate-dev/tollgate/internal/admin"
 )
@@ -86,15 +87,16 @@ func (f *restoreFlags) do(cmd *cobra.Command) error {
 	case f.settle <= 0 || f.poll <= 0:
 		return usagef("--settle and --poll: want durations above 0")
 	}
-	selector := eso.Selector{Provider: f.provider}
-	for _, s := range f.stores {
-		store, ok := eso.ParseStore(s)
-		if !ok {
-			return usagef("--store %q: want ClusterSecretStore/NAME or SecretStore/NAMESPACE/NAME", s)
-		}
-		selector.Stores = append(selector.Stores, store)
+	stores, err := parseStores(f.stores)
+	if err != nil {
+		return err
 	}
-	manifests, err := restore.ReadManifests(f.files, cmd.InOrStdin())
+	selector := eso.Selector{Provider: f.provider, Stores: stores}
+	objects, err := manifests.Read(f.files, cmd.InOrStdin())
+	if err != nil {
+		return usageError{err}
+	}
+	missing, err := restore.Manifests(objects)
 	if err != nil {
 		return usageError{err}
 	}
@@ -107,7 +109,7 @@ func (f *restoreFlags) do(cmd *cobra.Command) error {
 	if err := f.name(ctx, kubernetes); err != nil {
 		return err
 	}
-	targets, skipped, err := kubernetes.Load(ctx, selector, f.run, manifests)
+	targets, skipped, err := kubernetes.Load(ctx, selector, f.run, missing)
 	if err != nil {
 		return err
 	}

@@ -176,15 +176,11 @@ func (c *Config) upstream(id string) bool {
 }
 
 func readStore(n yamlfile.Node) eso.Store {
-	parts := strings.Split(n.String(), "/")
-	switch {
-	case len(parts) == 2 && parts[0] == eso.ClusterSecretStoreKind && parts[1] != "":
-		return eso.Store{Kind: parts[0], Name: parts[1]}
-	case len(parts) == 3 && parts[0] == eso.SecretStoreKind && parts[1] != "" && parts[2] != "":
-		return eso.Store{Kind: parts[0], Namespace: parts[1], Name: parts[2]}
+	store, ok := eso.ParseStore(n.String())
+	if !ok {
+		n.Errorf("want ClusterSecretStore/NAME or SecretStore/NAMESPACE/NAME")
 	}
-	n.Errorf("want ClusterSecretStore/NAME or SecretStore/NAMESPACE/NAME")
-	return eso.Store{}
+	return store
 }
 
 // shortest is how long a secret must be: what people can remember can be guessed.

@@ -1,7 +1,7 @@
 // Package plan says what External Secrets' objects cost an upstream, whether it
 // allows that, and how to spread them so that it does.
 //
-// [Read] takes in manifests, [List] a cluster; [Set.Demand] makes of either what
+// [Set.Add] takes in manifests, [List] a cluster; [Set.Demand] makes of either what
 // costs calls: so many, so often. [Make] holds them against an [Allowance].
 //
 // # How refreshes are spread

@@ -3,6 +3,7 @@ package plan_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/eso"
+	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/manifests"
 	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/plan"
 	"github.com/tollgate-dev/tollgate/limits"
 )
@@ -155,16 +157,21 @@ func TestK26SmallestIntervalIsSafeAndSmall(t *testing.T) {
 	}
 }
 
-func read(t *testing.T, manifests string) *plan.Set {
+func read(t *testing.T, text string) *plan.Set {
 	t.Helper()
 	s := plan.NewSet()
-	if err := s.Read("test.yaml", strings.NewReader(manifests)); err != nil {
+	if err := add(s, "test.yaml", text); err != nil {
 		t.Fatal(err)
 	}
 	return s
 }
 
-const manifests = `
+func add(s *plan.Set, file, text string) error {
+	objects, err := manifests.Stream(file, strings.NewReader(text))
+	return errors.Join(err, s.Add(objects))
+}
+
+const everyKind = `
 apiVersion: external-secrets.io/v1
 kind: ClusterSecretStore
 metadata: {name: keeper}
@@ -239,7 +246,7 @@ spec:
 
 // TestK26Demand counts what each kind of object costs.
 func TestK26Demand(t *testing.T) {
-	s := read(t, manifests)
+	s := read(t, everyKind)
 	if err := s.Expand(0); err != nil {
 		t.Fatal(err)
 	}
@@ -329,7 +336,7 @@ func TestK26Problems(t *testing.T) {
 // What cannot be read is told with its place, all of it at once.
 func TestReadProblems(t *testing.T) {
 	s := plan.NewSet()
-	err := s.Read("bad.yaml", strings.NewReader(`
+	err := add(s, "bad.yaml", `
 apiVersion: external-secrets.io/v1
 kind: ExternalSecret
 metadata: {name: a}
@@ -343,7 +350,7 @@ apiVersion: external-secrets.io/v1
 kind: ExternalSecret
 metadata: {name: w}
 spec: {syncWindows: {kind: allow, windows: [{schedule: "61 * * * *", duration: 1h}]}}
-`))
+`)
 	if err == nil {
 		t.Fatal("no error")
 	}

@@ -1,22 +1,19 @@
 package plan
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/eso"
+	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/manifests"
 )
 
 // Set is objects of External Secrets, from manifests or from a cluster.
@@ -47,40 +44,19 @@ func NewSet() *Set {
 	return &Set{stores: map[eso.Store]eso.StoreSpec{}, namespaces: map[string]labels.Set{}}
 }
 
-// maxManifest is the size of a document that is read.
-const maxManifest = 16 << 20
-
-// Read adds what is in a stream of YAML documents or JSON objects. Objects of
-// other groups are left out. Every problem is told, with file and document.
-func (s *Set) Read(file string, r io.Reader) error {
+// Add adds what is among objects. Those of other groups are left out. Every problem
+// is told, with its place.
+func (s *Set) Add(objects []manifests.Object) error {
 	var errs []error
-	docs := yaml.NewYAMLReader(bufio.NewReader(io.LimitReader(r, maxManifest)))
-	for n := 1; ; n++ {
-		doc, err := docs.Read()
-		if errors.Is(err, io.EOF) {
-			return errors.Join(errs...)
-		}
-		if err != nil {
-			return errors.Join(append(errs, fmt.Errorf("%s: document %d: %w", file, n, err))...)
-		}
-		var u unstructured.Unstructured
-		if err := yaml.Unmarshal(doc, &u.Object); err != nil {
-			errs = append(errs, fmt.Errorf("%s: document %d: %w", file, n, err))
-			continue
-		}
-		if err := s.take(u); err != nil {
-			errs = append(errs, fmt.Errorf("%s: document %d: %w", file, n, err))
+	for _, o := range objects {
+		if err := s.take(o.Unstructured); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", o.Place, err))
 		}
 	}
+	return errors.Join(errs...)
 }
 
-func (s *Set) take(u unstructured.Unstructured) error {
-	if len(u.Object) == 0 {
-		return nil
-	}
-	if u.IsList() {
-		return u.EachListItem(func(o runtime.Object) error { return s.take(*o.(*unstructured.Unstructured)) })
-	}
+func (s *Set) take(u *unstructured.Unstructured) error {
 	kind, group := u.GetKind(), u.GroupVersionKind().Group
 	if kind == "Namespace" && group == "" {
 		s.namespaces[u.GetName()] = withName(u.GetLabels(), u.GetName())
@@ -130,7 +106,7 @@ func (s *Set) take(u unstructured.Unstructured) error {
 	return nil
 }
 
-func checkWindows(w *eso.SyncWindows, u unstructured.Unstructured) error {
+func checkWindows(w *eso.SyncWindows, u *unstructured.Unstructured) error {
 	if _, err := parseWindows(w); err != nil {
 		return fmt.Errorf("%s %s/%s: spec.syncWindows: %w", u.GetKind(), u.GetNamespace(), u.GetName(), err)
 	}

@@ -1,24 +1,17 @@
 package restore
 
 import (
-	"bufio"
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"os"
-	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/eso"
+	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/manifests"
 )
 
 // Skipped is an external secret that no write makes External Secrets refresh.
@@ -174,85 +167,25 @@ func (k Kubernetes) LastRun(ctx context.Context) (string, error) {
 	return last.Run, nil
 }
 
-// ReadManifests returns the ExternalSecrets of files, of all .yaml, .yml and .json
-// files below folders, and of stdin for "-". Objects of other kinds are left out.
-func ReadManifests(names []string, stdin io.Reader) ([]*unstructured.Unstructured, error) {
+// Manifests returns the ExternalSecrets among objects as they are to be created:
+// without what was of the cluster that they were read of.
+func Manifests(objects []manifests.Object) ([]*unstructured.Unstructured, error) {
 	var all []*unstructured.Unstructured
-	for _, name := range names {
-		if name == "-" {
-			found, err := readManifest("standard input", stdin)
-			if err != nil {
-				return nil, err
-			}
-			all = append(all, found...)
+	for _, o := range objects {
+		if o.GetKind() != "ExternalSecret" || !strings.HasPrefix(o.GetAPIVersion(), eso.Group+"/") {
 			continue
 		}
-		err := filepath.WalkDir(name, func(path string, d fs.DirEntry, err error) error {
-			if err != nil || d.IsDir() || path != name && !slices.Contains([]string{".yaml", ".yml", ".json"}, filepath.Ext(path)) {
-				return err
-			}
-			file, err := os.Open(path)
-			if err != nil {
-				return err
-			}
-			defer file.Close()
-			found, err := readManifest(path, file)
-			all = append(all, found...)
-			return err
-		})
-		if err != nil {
-			return nil, err
+		if o.GetName() == "" {
+			return nil, fmt.Errorf("%s: an ExternalSecret without a name", o.Place)
 		}
+		if o.GetNamespace() == "" {
+			o.SetNamespace("default")
+		}
+		for _, field := range []string{"resourceVersion", "uid", "creationTimestamp", "generation", "managedFields", "ownerReferences"} {
+			unstructured.RemoveNestedField(o.Object, "metadata", field)
+		}
+		unstructured.RemoveNestedField(o.Object, "status")
+		all = append(all, o.Unstructured)
 	}
 	return all, nil
-}
-
-// readManifest reads the ExternalSecrets of one stream.
-func readManifest(file string, r io.Reader) ([]*unstructured.Unstructured, error) {
-	var all []*unstructured.Unstructured
-	docs := yaml.NewYAMLReader(bufio.NewReader(r))
-	for n := 1; ; n++ {
-		doc, err := docs.Read()
-		if errors.Is(err, io.EOF) {
-			return all, nil
-		}
-		var u unstructured.Unstructured
-		if err == nil {
-			err = yaml.Unmarshal(doc, &u.Object)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("%s: document %d: %w", file, n, err)
-		}
-		for _, o := range flatten(&u) {
-			if o.GetKind() != "ExternalSecret" || !strings.HasPrefix(o.GetAPIVersion(), eso.Group+"/") {
-				continue
-			}
-			if o.GetName() == "" {
-				return nil, fmt.Errorf("%s: document %d: an ExternalSecret without a name", file, n)
-			}
-			if o.GetNamespace() == "" {
-				o.SetNamespace("default")
-			}
-			for _, field := range []string{"resourceVersion", "uid", "creationTimestamp", "generation", "managedFields", "ownerReferences"} {
-				unstructured.RemoveNestedField(o.Object, "metadata", field) // what was of the cluster that it was read of
-			}
-			unstructured.RemoveNestedField(o.Object, "status")
-			all = append(all, o)
-		}
-	}
-}
-
-// flatten returns the objects of a list, or the object itself.
-func flatten(u *unstructured.Unstructured) []*unstructured.Unstructured {
-	if !u.IsList() {
-		return []*unstructured.Unstructured{u}
-	}
-	var all []*unstructured.Unstructured
-	_ = u.EachListItem(func(o runtime.Object) error { // there is no error but ours
-		if item, ok := o.(*unstructured.Unstructured); ok {
-			all = append(all, item)
-		}
-		return nil
-	})
-	return all
 }
