@@ -83,7 +83,8 @@ type state struct{ atomic.Uint32 }
 
 const (
 	watched      = 1 << iota // the journal looks at it
-	durablePlain             // a plain token, and the journal should look at it
+	plainly                  // a plain token has the seat
+	durablePlain             // and the journal should look at it
 	turnUnit                 // from here on the turn
 )
 
@@ -102,10 +103,11 @@ func (s *state) next() bool {
 // plain notes that a plain token under some terms has the seat.
 func (s *state) plain(t *terms) {
 	if t.durable {
-		s.Or(durablePlain)
-	} else {
-		s.And(^uint32(durablePlain))
+		s.Or(plainly | durablePlain)
+		return
 	}
+	s.And(^uint32(durablePlain))
+	s.Or(plainly)
 }
 
 // gone reports whether another grant took the place of g, or none.

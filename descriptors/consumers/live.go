@@ -133,7 +133,7 @@ func (r *Registry) expand(s *snapshot, owner uint64, e consumerEntry) {
 			r.releaseTerms(terms)
 		}
 		r.seats.grants.make(number).Store(newGrant(c, t.id, t.expires, v.disabled, []*limits.Limiter{&st.limiter}, &st.state))
-		st.state.And(^uint32(durablePlain))
+		st.state.And(^uint32(plainly | durablePlain))
 	}
 	if c != nil {
 		r.setCaller(e, c)

@@ -131,22 +131,27 @@ func (r *Registry) resolve(now limits.Time, s *snapshot, e *tokenEntry) (Grant, 
 	if e != nil && e.seat.Load() == 0 {
 		s, e = r.activate(now, &e.hash)
 	}
-	if e == nil {
-		return Grant{}, Unknown
+	for e != nil {
+		number := e.seat.Load()
+		if g := r.seats.grant(number); g != nil {
+			return r.answer(now, g)
+		}
+		st := r.seats.at(number)
+		if st.state.Load()&plainly == 0 { // the token has gone, or is no longer plain, since s was read
+			s, e = r.activate(now, &e.hash)
+			continue
+		}
+		c, v, t := s.holder(e)
+		if c.nobody() {
+			break
+		}
+		worth := standing(now, t.expires, v.disabled)
+		if worth == Valid && st.state.Load()&(durablePlain|watched) == durablePlain {
+			r.watch(st, v.id, t.id)
+		}
+		return Grant{Consumer: Caller{ID: v.id}, Token: t.id, only: &st.limiter}, worth
 	}
-	number := e.seat.Load()
-	if g := r.seats.grant(number); g != nil {
-		return r.answer(now, g)
-	}
-	c, v, t := s.holder(e)
-	if c.nobody() {
-		return Grant{}, Unknown
-	}
-	st, worth := r.seats.at(number), standing(now, t.expires, v.disabled)
-	if worth == Valid && st.state.Load()&(durablePlain|watched) == durablePlain {
-		r.watch(st, v.id, t.id)
-	}
-	return Grant{Consumer: Caller{ID: v.id}, Token: t.id, only: &st.limiter}, worth
+	return Grant{}, Unknown
 }
 
 // Consumer finds the grant by a consumer's id. All calls by id share one set of
