@@ -58,7 +58,7 @@ type Companion struct {
 
 // New sets everything up. What it opens is closed by [Companion.Run].
 func New(ctx context.Context, cluster *rest.Config, o Options) (_ *Companion, err error) {
-	c := &Companion{o: o, registry: prometheus.NewRegistry(), meter: savings.New(time.Now(), o.Config.Polled)}
+	c := &Companion{o: o, registry: prometheus.NewRegistry()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, c.close())
@@ -120,9 +120,7 @@ func (c *Companion) addParts(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := c.measure(ctx); err != nil {
-		return err
-	}
+	meter := savings.Options{Client: c.manager.GetClient(), File: filepath.Join(c.o.DataDir, "savings.json"), Log: c.o.Log, Registry: c.registry}
 	pusher := push.Options{Queue: c.queue, Index: index, Client: c.manager.GetClient(), Allowance: c.watcher,
 		Coalesce: c.o.Config.Coalesce, Net: c.o.Config.Net, Log: c.o.Log, Registry: c.registry}
 	writer := pressure.Options{Client: c.manager.GetClient(), Source: c.watcher, Recorder: c.manager.GetEventRecorder("tollgate-eso"),
@@ -133,11 +131,16 @@ func (c *Companion) addParts(ctx context.Context) error {
 	}
 	parks := guard.Options{Client: c.manager.GetClient(), Source: c.watcher, Attempts: attempts, Log: c.o.Log, Registry: c.registry}
 	for _, u := range c.o.Config.Upstreams {
+		meter.Upstreams = append(meter.Upstreams, savings.Upstream{ID: u.ID, Stores: u.Stores, Poll: c.o.Config.Polled})
 		parks.Upstreams = append(parks.Upstreams, guard.Upstream{ID: u.ID, Stores: u.Stores, Park: u.Park})
 		pusher.Upstreams = append(pusher.Upstreams, push.Upstream{ID: u.ID, Stores: u.Stores})
 		writer.Upstreams = append(writer.Upstreams, pressure.Upstream{ID: u.ID, Stores: u.Stores, Windows: u.Windows})
 	}
-	for _, run := range []func(context.Context) error{c.watcher.Run, push.New(pusher).Run, pressure.New(writer).Run, guard.New(parks).Run, c.listener.run, c.inside.run} {
+	c.meter = savings.New(meter, time.Now())
+	if err := c.measure(ctx); err != nil {
+		return err
+	}
+	for _, run := range []func(context.Context) error{c.watcher.Run, c.meter.Run, push.New(pusher).Run, pressure.New(writer).Run, guard.New(parks).Run, c.listener.run, c.inside.run} {
 		if err := c.manager.Add(manager.RunnableFunc(run)); err != nil {
 			return err
 		}
@@ -189,31 +192,26 @@ func (c *Companion) attempts(ctx context.Context) (<-chan struct{}, error) {
 	return changed, err
 }
 
-// measure tells the meter what becomes of external secrets.
+// measure has the savings told of every change of an external secret.
 func (c *Companion) measure(ctx context.Context) error {
 	informer, err := c.manager.GetCache().GetInformer(ctx, &eso.ExternalSecret{}, cache.BlockUntilSynced(false))
 	if err != nil {
 		return err
 	}
+	changed := func(o any) {
+		if e, ok := o.(*eso.ExternalSecret); ok {
+			c.meter.Observe(e, time.Now())
+		}
+	}
 	_, err = informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
-		AddFunc: func(o any) {
-			if e, ok := o.(*eso.ExternalSecret); ok {
-				c.meter.Changed(time.Now(), nil, e)
-			}
-		},
-		UpdateFunc: func(before, after any) {
-			b, bOK := before.(*eso.ExternalSecret)
-			a, aOK := after.(*eso.ExternalSecret)
-			if bOK && aOK {
-				c.meter.Changed(time.Now(), b, a)
-			}
-		},
+		AddFunc:    changed,
+		UpdateFunc: func(_, after any) { changed(after) },
 		DeleteFunc: func(o any) {
 			if gone, ok := o.(toolscache.DeletedFinalStateUnknown); ok {
 				o = gone.Obj
 			}
 			if e, ok := o.(*eso.ExternalSecret); ok {
-				c.meter.Changed(time.Now(), e, nil)
+				c.meter.Forget(e, time.Now())
 			}
 		},
 	})

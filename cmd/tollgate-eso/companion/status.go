@@ -21,7 +21,6 @@ type Status struct {
 	Upstreams   []UpstreamStatus `json:"upstreams"`
 	Unreachable []Unreachable    `json:"unreachable"`
 	Broken      []Unreachable    `json:"broken"` // external secrets that fail, and those that are parked
-	Savings     savings.Report   `json:"savings"`
 }
 
 // UpstreamStatus is how an upstream stands.
@@ -30,6 +29,13 @@ type UpstreamStatus struct {
 	State   upstreams.State `json:"state"` // "": Tollgate has none of this id
 	Allowed int             `json:"allowed"`
 	Stores  []string        `json:"stores"`
+	Savings Savings         `json:"savings"`
+}
+
+// Savings is what webhooks saved of an upstream's calls, as it was measured.
+type Savings struct {
+	savings.Sums
+	Saved float64 `json:"saved"` // part of what polling would have called
 }
 
 // Unreachable is an external secret that no force-sync reaches: External Secrets
@@ -42,7 +48,7 @@ type Unreachable struct {
 
 // status answers GET /status.
 func (c *Companion) status(w http.ResponseWriter, r *http.Request) {
-	s := Status{Tollgate: "reachable", Upstreams: []UpstreamStatus{}, Unreachable: []Unreachable{}, Broken: []Unreachable{}, Savings: c.meter.Report(time.Now())}
+	s := Status{Tollgate: "reachable", Upstreams: []UpstreamStatus{}, Unreachable: []Unreachable{}, Broken: []Unreachable{}}
 	if _, err := c.watcher.Unreachable(); err != nil {
 		s.Tollgate = err.Error()
 	}
@@ -59,7 +65,8 @@ func (c *Companion) status(w http.ResponseWriter, r *http.Request) {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 			return
 		}
-		one := UpstreamStatus{ID: u.ID, Stores: []string{}}
+		saved := c.meter.Sums(u.ID)
+		one := UpstreamStatus{ID: u.ID, Stores: []string{}, Savings: Savings{saved, saved.Saved()}}
 		if state, ok := c.watcher.State(u.ID); ok {
 			one.State, one.Allowed = state.State, state.Calls()
 		}
