@@ -41,6 +41,7 @@ type Cluster struct {
 	mu      sync.Mutex // guards what follows
 	pending []*limit
 	active  map[*limit]struct{} // that hold something, or have something to report
+	windows map[*limit]struct{} // in much use, of which each tick is reported by itself
 
 	signal  chan struct{}
 	ending  context.Context // of what runs in the background
@@ -96,7 +97,7 @@ func Open(ctx context.Context, o Options) (*Cluster, error) {
 	var id [9]byte
 	_, _ = rand.Read(id[:]) // never fails
 	c := &Cluster{o: o, id: base64.RawURLEncoding.EncodeToString(id[:]), scripts: newScripts(),
-		active: map[*limit]struct{}{}, signal: make(chan struct{}, 1)}
+		active: map[*limit]struct{}{}, windows: map[*limit]struct{}{}, signal: make(chan struct{}, 1)}
 	c.seen.Store(int64(o.Instances))
 	c.session.Store(time.Now().UnixNano() / 1000)
 	if err := c.dial(); err != nil {
@@ -155,6 +156,7 @@ func (c *Cluster) watch(ctx context.Context) {
 		case <-t.C:
 		}
 		c.probe()
+		c.slice(c.now())
 		if time.Since(renewed) >= renewEvery {
 			renewed = time.Now()
 			c.renew(c.now())

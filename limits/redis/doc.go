@@ -42,7 +42,8 @@
 //     less what all instances have in hand, so that whatever they do with it, and
 //     at once, they cannot exceed what the limit would admit at that moment. Only
 //     when an instance reports what it used is it taken out, as of the moment when
-//     the last was used.
+//     the last was used; of a window in much use, as of the end of each 20 ms in
+//     which some was, unless something was given back meanwhile.
 //   - What a request waits for counts as used when it is granted, and what is not
 //     taken within 10 ms comes back.
 //   - A lease lasts 3 s here and 6 s in Redis. Who is killed, stopped or has its
@@ -54,7 +55,10 @@
 //
 // How much: what is used in three tenths of a second, or a second's worth up to
 // 200 requests, of a large limit two; at most a quarter of what the limit holds and
-// half of what is left of it, so that nobody takes all. A big request gets all it
+// half of what is left of it, so that nobody takes all. Of a window it is
+// a third to a tenth of that, or half of what is left if that is more; when less than
+// a sixteenth is left, more is asked for each thirtieth of the period by who uses all
+// of it, and less often by who uses less. A big request gets all it
 // asks for or nothing. Where so little is left that only the request
 // that waits gets something, the limit is decided about in Redis, but for what
 // Redis has answered: that nothing is to be had before some instant. Until then
@@ -119,8 +123,12 @@
 //	rate 5/s                1000    0.79    100 %
 //	quota, far off           500    0.90    100 %
 //	fixed window 2000/s     1500    0.79    100 %
-//	window 100000/m         1000    1.52    100 %
-//	window 1000/s           1000    5.40   91.8 %
+//	window 100000/m         1000    0.53    100 %
+//	window 2000/s           1000    0.70    100 %
+//	window 1000/s            800    2.35    100 %
+//	window 1000/s           1000    4.27   91.9 %
+//	window 1000/s           2000    2.35   95.6 %
+//	window 1000/s           5000    0.81   99.8 %
 //
 // At a 90/10 split and several times the limit, each kind is used to 95 % at least,
 // a pace to 90 %, 5/s over three instances to 100 % (TestLeasedStaysWithinTheLimit).
@@ -135,8 +143,9 @@
 // they know, which for limits in use is nearly all. A request whose limits lie in
 // different slots of a cluster may, for a moment, hold in one what another then
 // refuses. Leases make a limit of few requests, and a pace, as dear as strict does. A
-// window is told of all that was used since the last exchange as of the last of it:
-// what comes back late cannot be used. Guava's two kinds are not shared.
+// window has no slack: what lies in hand unused is missing a period later. Where just
+// all of it is wanted, 95 % in use and one call for 100 decisions are not to be had
+// together, nor either of them. Guava's two kinds are not shared.
 //
 // # Who may do what
 //

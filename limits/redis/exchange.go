@@ -3,6 +3,9 @@ package redis
 import (
 	"context"
 	"fmt"
+	"maps"
+	"math"
+	"slices"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -99,6 +102,7 @@ func (l *limit) settle(now limits.Time, a answer) {
 	l.busy = false
 	again := l.again
 	l.again = false
+	sliced := l.spec.Limit().Kind == limits.Window && l.use*tick.Seconds() >= 1
 	flight := l.flight
 	l.mu.Unlock()
 	if err != nil {
@@ -112,6 +116,11 @@ func (l *limit) settle(now limits.Time, a answer) {
 		delete(c.active, l)
 	} else {
 		c.active[l] = struct{}{}
+	}
+	if sliced {
+		c.windows[l] = struct{}{}
+	} else {
+		delete(c.windows, l)
 	}
 	c.mu.Unlock()
 	close(flight)
@@ -158,6 +167,7 @@ func (l *limit) accept(now limits.Time, v []rueidis.RedisMessage) error {
 	c := l.cluster
 	if l.leaving {
 		l.session, granted, l.granted, l.used, l.returned, n[7] = c.session.Add(1), 0, 0, 0, 0, 0
+		l.slices, l.sliced = l.slices[:0], 0
 	}
 	c.learnClock(at)
 	l.known, l.rest = note, rest+l.reserve.Load()
@@ -229,8 +239,13 @@ func (l *limit) dry(wait time.Duration, more int64) time.Duration {
 func (l *limit) pause() time.Duration {
 	fill := l.fill()
 	gap, room := maxGap, fill/20
-	if l.spec.Interval() > 0 {
+	window, size := l.spec.Limit().Kind == limits.Window, l.spec.Capacity()
+	switch {
+	case l.spec.Interval() > 0, window && l.rest > size/16:
 		room = fill / 3
+	case window && l.use > 0: // who uses most takes soonest what goes free
+		share := l.use * fill.Seconds() / float64(size)
+		room = time.Duration(min(float64(fill)/10, float64(fill)/30/math.Sqrt(share)))
 	}
 	if l.rate > 0 {
 		gap = min(gap, time.Duration(decisions/l.rate*1e9))
@@ -254,6 +269,18 @@ func (c *Cluster) holds(l *limit) {
 	c.mu.Lock()
 	c.active[l] = struct{}{}
 	c.mu.Unlock()
+}
+
+// slice notes how much of windows in much use was used until now.
+func (c *Cluster) slice(now limits.Time) {
+	c.mu.Lock()
+	some := slices.Collect(maps.Keys(c.windows))
+	c.mu.Unlock()
+	for _, l := range some {
+		l.mu.Lock()
+		l.cut(now)
+		l.mu.Unlock()
+	}
 }
 
 // renew enqueues what must be told to Redis before its lease is over, or has lain idle.

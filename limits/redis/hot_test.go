@@ -13,8 +13,9 @@ import (
 // TestCallsOfAHotKey: on a key in much use, of which three instances make 80, 10
 // and 10 % of the decisions, one call is made for 100 of them, whether the limit
 // is far off, reached or long used up; two or three for 200 a second. What comes
-// one by one costs a call each, as in strict mode, and a window some more, since
-// what it frees is to be known in time.
+// one by one costs a call each, as in strict mode, and a window that is nearly used
+// up some more, since what it frees is to be known in time. At least 95 % of the
+// limit can be used, but of a window of which just all is wanted.
 func TestCallsOfAHotKey(t *testing.T) {
 	s := redistest.Start(t)
 	const sec = time.Second
@@ -35,8 +36,12 @@ func TestCallsOfAHotKey(t *testing.T) {
 		"quota, used up":     {limits.Limit{Kind: limits.Quota, N: 100, Calendar: limits.Day}, 300, 1},
 		"fixed":              {limits.Limit{Kind: limits.FixedWindow, N: 2000, Period: sec}, 1500, 2},
 		"fixed, far over":    {limits.Limit{Kind: limits.FixedWindow, N: 100, Period: sec}, 2000, 1},
-		"window of a minute": {limits.Limit{Kind: limits.Window, N: 100_000, Period: time.Minute}, 1000, 2},
-		"window of a second": {limits.Limit{Kind: limits.Window, N: 1000, Period: sec}, 1000, 7},
+		"window of a minute": {limits.Limit{Kind: limits.Window, N: 100_000, Period: time.Minute}, 1000, 1},
+		"window, far off":    {limits.Limit{Kind: limits.Window, N: 2000, Period: sec}, 1000, 1},
+		"window, near":       {limits.Limit{Kind: limits.Window, N: 1000, Period: sec}, 800, 3},
+		"window, reached":    {limits.Limit{Kind: limits.Window, N: 1000, Period: sec}, 1000, 5},
+		"window, twice over": {limits.Limit{Kind: limits.Window, N: 1000, Period: sec}, 2000, 3},
+		"window, far over":   {limits.Limit{Kind: limits.Window, N: 1000, Period: sec}, 5000, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			clock := newFake()
@@ -86,6 +91,13 @@ func TestCallsOfAHotKey(t *testing.T) {
 			t.Logf("%s: %.2f calls for 100 decisions, %.1f%% usable", name, 100*calls/decided, 100*admitted/possible)
 			if calls > c.calls*decided/100 {
 				t.Errorf("%.0f calls for %.0f decisions, want %g in 100", calls, decided, c.calls)
+			}
+			usable := 0.95
+			if name == "window, reached" {
+				usable = 0.91
+			}
+			if admitted < usable*possible {
+				t.Errorf("%.0f of %.0f are admitted", admitted, possible)
 			}
 		})
 	}

@@ -15,6 +15,9 @@ import (
 // step lets the instances do by a fake clock what they do in the background.
 func step(all []*Cluster) {
 	for _, c := range all {
+		if int64(c.now())/int64(time.Millisecond)%tick.Milliseconds() == 0 {
+			c.slice(c.now())
+		}
 		c.renew(c.now())
 		c.drain()
 	}
@@ -159,6 +162,36 @@ func TestLeasedRunsByItself(t *testing.T) {
 		c.Close()
 		if n := c.Stats().Leases; n != 0 {
 			t.Errorf("%d leases are held after Close", n)
+		}
+	}
+}
+
+// TestSlicesOfAWindow: what was used is reported as of the tick when it was, but
+// where something came back, and another may have taken its place, as of now.
+func TestSlicesOfAWindow(t *testing.T) {
+	s := redistest.Start(t)
+	for back, want := range map[int64]string{0: "3/0,5/20000000", 3: "8/0"} {
+		clock := newFake()
+		c := byHand(t, Options{Addresses: []string{s.Addr}, Prefix: "slices" + itoa(int(back)), fake: clock.now})
+		own := c.limiter(compile(t, limits.Limit{Kind: limits.Window, N: 10_000, Period: time.Second}), "g", "k")
+		for range 200 {
+			clock.advance(time.Millisecond)
+			for range 2 {
+				own.Take(clock.now(), 1)
+				c.drain()
+			}
+		}
+		l := limitOf(own)
+		l.enqueue()
+		c.drain()
+		own.Take(clock.now(), 5)
+		l.cut(clock.now())
+		clock.advance(20 * time.Millisecond)
+		own.Refund(clock.now(), back)
+		own.Take(clock.now(), 3+back)
+		left := own.Lease().Left()
+		if got := l.spent(clock.now(), l.granted-l.returned-left, left); got != want {
+			t.Errorf("with %d given back: %s, want %s", back, got, want)
 		}
 	}
 }

@@ -2,6 +2,8 @@ package redis
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -36,6 +38,7 @@ type limit struct {
 	passed  atomic.Int64 // let pass in the grace, not yet reported
 	broken  atomic.Int64 // the value in Redis cannot be meant; when that was found
 	touched atomic.Bool  // a silence is broken, which Redis does not know yet
+	blurred atomic.Bool  // something came back since the last exchange: slices do not tell when the rest was used
 	queued  atomic.Bool
 	closing atomic.Bool
 	portion atomic.Pointer[portion]
@@ -63,6 +66,8 @@ type limit struct {
 	leaving   bool    // the exchange under way is the last under its limit
 	vain      int     // exchanges in a row that brought nothing
 	fresh     bool    // nothing was asked for yet under spec
+	slices    []slice // what of a window was used when, since the last exchange
+	sliced    int64   // used, when the last of them ended
 	busy      bool
 	again     bool
 	next      chan struct{} // closed when an exchange that has not begun yet is over
@@ -268,6 +273,7 @@ func (l *limit) Returned(now limits.Time, n int64) bool {
 		l.passed.Add(-n)
 		return true
 	}
+	l.blurred.Store(true)
 	return false
 }
 
@@ -302,6 +308,7 @@ func (l *limit) report(now limits.Time, clock string, offset time.Duration) []st
 		// Redis may take it for used already: what was used is not reported again.
 		l.lease.Withdraw(limits.MaxN)
 		l.session, l.granted, l.used, l.acked, l.returned, l.beside = c.session.Add(1), 0, 0, 0, 0, 0
+		l.slices, l.sliced = l.slices[:0], 0
 	}
 	// What was used without Redis counts as granted and used, so that it may be
 	// told again.
@@ -313,6 +320,7 @@ func (l *limit) report(now limits.Time, clock string, offset time.Duration) []st
 	l.leaving = leaves
 	used := l.granted - l.returned - left
 	fresh := used - l.used
+	spent := l.spent(now, used, left)
 	l.measure(now, fresh)
 	chunk := l.chunk()
 	need, wish := l.need.Swap(0), l.wish.Swap(0)
@@ -331,10 +339,7 @@ func (l *limit) report(now limits.Time, clock string, offset time.Duration) []st
 	left -= back
 	c.stats.returned.Add(back)
 	l.used = l.granted - l.returned - l.lease.Left()
-	age := time.Duration(0)
-	if at := l.lease.Emptied(); left == 0 && at > l.since && now > at {
-		age = now.Sub(at)
-	}
+	l.sliced = l.used
 	reset := "0"
 	if n := l.lease.Resets(); n != l.resets.Load() {
 		l.resets.Store(n)
@@ -353,8 +358,48 @@ func (l *limit) report(now limits.Time, clock string, offset time.Duration) []st
 	l.spare = max(need, chunk-wish, 0)
 	return []string{
 		clock, l.specText, boundsText(l.spec, now.Add(offset)), l.known.text, l.holder, num(l.session), num(l.granted), num(l.used), num(l.returned),
-		num(max(0, max(chunk, wish)-left)), num(l.needed), num(int64(age)), num(int64(leaseInRest)), num(l.passed.Swap(0)), num(l.beside), reset, num(l.acked), num(l.reserve.Load()), touch, learned,
+		num(max(0, max(chunk, wish)-left)), num(l.needed), spent, num(int64(leaseInRest)), num(l.passed.Swap(0)), num(l.beside), reset, num(l.acked), num(l.reserve.Load()), touch, learned,
 	}
+}
+
+// slice is how many requests were used no later than an instant.
+type slice struct {
+	n  int64
+	at limits.Time
+}
+
+// maxSlices is how many there are at most.
+const maxSlices = 64
+
+// cut ends a slice now; mu is held.
+func (l *limit) cut(now limits.Time) {
+	used := l.granted - l.returned - l.lease.Left()
+	n := used - l.sliced
+	l.sliced = used
+	switch last := len(l.slices) - 1; {
+	case n <= 0:
+	case last == maxSlices-1:
+		l.slices[last] = slice{l.slices[last].n + n, now}
+	default:
+		l.slices = append(l.slices, slice{n, now})
+	}
+}
+
+// spent says how many of used were used how long ago, the last first; mu is held.
+func (l *limit) spent(now limits.Time, used, left int64) string {
+	age := time.Duration(0)
+	if at := l.lease.Emptied(); left == 0 && at > l.since && now > at {
+		age = now.Sub(at)
+	}
+	if l.blurred.Swap(false) {
+		l.slices, l.sliced = l.slices[:0], l.used
+	}
+	text := fmt.Appendf(nil, "%d/%d", max(0, used-l.sliced), age)
+	for _, s := range slices.Backward(l.slices) {
+		text = fmt.Appendf(text, ",%d/%d", s.n, max(age, now.Sub(s.at)))
+	}
+	l.slices = l.slices[:0]
+	return string(text)
 }
 
 // follow makes s the limit that l talks about; mu is held.
@@ -391,17 +436,20 @@ func (l *limit) chunk() int64 {
 	if l.cluster.o.Mode == Strict || l.spec.Limit().Kind == limits.IdleReset {
 		return 0
 	}
-	most, part := ahead.Seconds(), 1.0 // of a second's use, the latter for slow callers
+	part := 1.0 // of a second's use, for slow callers
 	if fill := l.fill().Seconds(); fill > 0 {
 		part = min(1, fill)
 	}
-	if l.spec.Limit().Kind == limits.Window {
-		// It learns of all that was used as of the last of it, and so frees it late.
-		most, part = most/3, part/10
-	}
 	size := float64(l.spec.Capacity() - l.reserve.Load())
-	while := max(l.use*most, min(l.use*part, 200), min(2*l.use*part, 200, size/20))
-	return int64(min(while, size/4))
+	while := func(most, part float64) float64 {
+		return max(l.use*most, min(l.use*part, 200), min(2*l.use*part, 200, size/20))
+	}
+	full := while(ahead.Seconds(), part)
+	if l.spec.Limit().Kind == limits.Window {
+		// What lies in hand now is missing a period later too: little, unless there is plenty.
+		full = min(full, max(while(ahead.Seconds()/3, part/10), float64(l.rest)/2))
+	}
+	return int64(min(full, size/4))
 }
 
 // low is at how many in hand more is asked for: so many that they last until an

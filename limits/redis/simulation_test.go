@@ -144,6 +144,9 @@ func (w *world) decide(r *request, k *key) bool {
 func (w *world) exchange() {
 	now := w.clock.now()
 	for _, c := range w.instances {
+		if int64(now)/int64(5*time.Millisecond)%4 == 0 {
+			c.slice(now)
+		}
 		if int64(now)/int64(5*time.Millisecond)%20 == 0 {
 			c.renew(now)
 		}

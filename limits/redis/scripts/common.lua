@@ -199,12 +199,15 @@ function make.w(p)
   function k.level(st) return n - used(st) end
   function k.take(st, m, at)
     if m <= 0 then return end
-    local last = st.log[#st.log]
-    if last and at < last[1] then at = last[1] end
-    if last and (last[1] == at or last[2] + m <= chunk) then
-      last[1], last[2] = at, last[2] + m
+    local i = #st.log -- the last that is no later; instances report in any order
+    while i > 0 and st.log[i][1] > at do i = i - 1 end
+    local before, after = st.log[i], st.log[i + 1]
+    if before and (before[1] == at or before[2] + m <= chunk) then
+      before[1], before[2] = at, before[2] + m
+    elseif after and after[2] + m <= chunk then
+      after[2] = after[2] + m
     else
-      st.log[#st.log + 1] = {at, m}
+      table.insert(st.log, i + 1, {at, m})
     end
   end
   function k.back(st, m)

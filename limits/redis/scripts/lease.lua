@@ -1,6 +1,6 @@
 -- lease: one instance reports what it has used of one limit and takes more in hand. ARGV: the clock, the
 -- spec, its bounds, what is known; instance, session; in this session so far granted, used and given back;
--- what it wants beside, what it needs at least; how long ago, in nanoseconds, it used the last; how long
+-- what it wants beside, what it needs at least; how many it used how long ago in nanoseconds, the last first; how long
 -- its lease is; what it let pass in the grace; how much of what it used and granted
 -- was without a lease; 1 to
 -- forget all use; how much of the use Redis has acknowledged; what it has to leave there; 1 to break a silence; 1 for a
@@ -12,7 +12,7 @@ return guard(function()
   local st, k = open(key, spec, ARGV[3], ARGV[4], ARGV[20] == '1')
   local id, session = ARGV[5], ARGV[6]
   local g, u, r = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
-  local want, need, age, lasts = tonumber(ARGV[10]), tonumber(ARGV[11]), tonumber(ARGV[12]), tonumber(ARGV[13])
+  local want, need, lasts = tonumber(ARGV[10]), tonumber(ARGV[11]), tonumber(ARGV[13])
   local seen, beside, reserve = tonumber(ARGV[14]), tonumber(ARGV[15]), tonumber(ARGV[18])
   if ARGV[16] == '1' then
     st.reset, st.seq, st.log, st.b, st.c, st.a = now_s * 1e6 + math.floor(now_ns / 1000), 0, {}, k.idle and 'warm' or 0, 0, NEVER
@@ -35,14 +35,23 @@ return guard(function()
   if not mine then
     -- With g above 0 the store has forgotten: what is held is held again.
     local known = tonumber(ARGV[17])
-    mine = {id = id, session = session, g = g - math.min(beside, math.max(0, u - known)), u = known, r = r, out = 0}
+    mine = {id = id, session = session, g = g - math.min(beside, math.max(0, u - known)), u = known, r = r, out = 0, deadline = lasts}
     st.holders[#st.holders + 1] = mine
   end
   if st.reminded then mine.u = math.max(mine.u, tonumber(ARGV[17])) end -- that is in what was known
   -- What was used without a lease counts though the limit be exceeded by it, since what is held may come back.
   -- A bucket that fills smoothly has no room for that.
   beside = math.min(beside, math.max(0, u - mine.u))
-  if u > mine.u then k.take(st, u - mine.u - beside, -age) elseif u < mine.u then k.back(st, mine.u - u) end
+  local spent, since = u - mine.u - beside, math.max(0, lasts - mine.deadline) -- nothing was used before it was here last
+  for n, age in string.gmatch(ARGV[12], '(%d+)/(%d+)') do
+    local some = math.min(tonumber(n), spent)
+    if some > 0 then
+      k.take(st, some, -math.min(tonumber(age), since))
+      spent = spent - some
+    end
+  end
+  if spent > 0 then k.take(st, spent, 0) end -- of a report that was lost
+  if u < mine.u then k.back(st, mine.u - u) end
   if beside > 0 then k.take(st, k.begin and math.min(beside, math.max(0, k.level(st))) or math.min(beside, k.n), 0) end
   mine.g = math.max(mine.g + beside, g) -- a replica may not have heard of the last
   st.held = st.held - mine.out
