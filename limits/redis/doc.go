@@ -130,6 +130,9 @@
 //	window 1000/s           2000    2.35   95.6 %
 //	window 1000/s           5000    0.81   99.8 %
 //
+// These are of one seed. With five, the last three windows are used to 91.9 to 93.1,
+// 93.6 to 96.0 and 98.2 to 99.8 %, at 4.3 to 4.5, 2.2 to 2.4 and 0.8 to 0.9 calls.
+//
 // At a 90/10 split and several times the limit, each kind is used to 95 % at least,
 // a pace to 90 %, 5/s over three instances to 100 % (TestLeasedStaysWithinTheLimit).
 // Taking turns in one run on two busy cores, the medians of a decision are 97 ns
@@ -143,9 +146,9 @@
 // they know, which for limits in use is nearly all. A request whose limits lie in
 // different slots of a cluster may, for a moment, hold in one what another then
 // refuses. Leases make a limit of few requests, and a pace, as dear as strict does. A
-// window has no slack: what lies in hand unused is missing a period later. Where just
-// all of it is wanted, 95 % in use and one call for 100 decisions are not to be had
-// together, nor either of them. Guava's two kinds are not shared.
+// window has no slack: what lies in hand unused is missing a period later. Where
+// all of it is wanted, and not several times as much, neither 95 % in use nor one
+// call for 100 decisions is certain. Guava's two kinds are not shared.
 //
 // # Who may do what
 //

@@ -15,7 +15,7 @@ import (
 // is far off, reached or long used up; two or three for 200 a second. What comes
 // one by one costs a call each, as in strict mode, and a window that is nearly used
 // up some more, since what it frees is to be known in time. At least 95 % of the
-// limit can be used, but of a window of which just all is wanted.
+// limit can be used, but of a window of which all is wanted or twice as much.
 func TestCallsOfAHotKey(t *testing.T) {
 	s := redistest.Start(t)
 	const sec = time.Second
@@ -93,8 +93,11 @@ func TestCallsOfAHotKey(t *testing.T) {
 				t.Errorf("%.0f calls for %.0f decisions, want %g in 100", calls, decided, c.calls)
 			}
 			usable := 0.95
-			if name == "window, reached" {
+			switch name {
+			case "window, reached":
 				usable = 0.91
+			case "window, twice over":
+				usable = 0.93
 			}
 			if admitted < usable*possible {
 				t.Errorf("%.0f of %.0f are admitted", admitted, possible)
