@@ -240,9 +240,12 @@ func TestAnEndByHandReachesAll(t *testing.T) {
 // each instance keeps to its share, pauses for itself and probes for itself, and
 // they agree again once it is back.
 func TestWithoutTheStore(t *testing.T) {
-	for name, f := range map[string]struct{ begin, end func(*redistest.Server) }{
-		"dies":   {(*redistest.Server).Kill, (*redistest.Server).Up},
-		"stalls": {(*redistest.Server).Stall, (*redistest.Server).Resume},
+	for name, f := range map[string]struct {
+		begin, end func(*redistest.Server)
+		twice      int
+	}{
+		"dies":   {(*redistest.Server).Kill, (*redistest.Server).Up, 0},
+		"stalls": {(*redistest.Server).Stall, (*redistest.Server).Resume, 4},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -293,9 +296,11 @@ func TestWithoutTheStore(t *testing.T) {
 			eventually(t, 3*time.Second, func() bool { return all[0].cluster.Stats().Up && all[1].cluster.Stats().Up }, "Redis is not used")
 			eventually(t, 6*time.Second, func() bool {
 				a, b := all[0].Status().Budget[0].Used, all[1].Status().Budget[0].Used
-				return a == b && a >= 14
+				return a == b && a >= int64(total)
 			}, "what was used meanwhile is not known to all")
-			if n := spend(all[0], 20) + spend(all[1], 20); total+n > 18 {
+			// What an instance had in hand of a limit when Redis stalled is given back there as
+			// unused, though it may be used by then: up to a chunk, of 4 here, is let through twice.
+			if n := spend(all[0], 20) + spend(all[1], 20); total+n > 18+f.twice {
 				t.Errorf("%d passed afterwards, %d in all, of a quota of 18", n, total+n)
 			}
 		})
