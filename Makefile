@@ -208,7 +208,7 @@ tonic: ## Ask the fast listener with tonic's client, in Rust (needs cargo; once 
 	@if ! command -v cargo >/dev/null; then \
 		echo "tonic: NOT RUN: no cargo; install Rust 1.85 or newer"; \
 	else \
-		CARGO_TARGET_DIR=$(TOOLS)/tonic cargo build --release --locked --manifest-path envoy/fastgrpc/peers/tonic/Cargo.toml && \
+		CARGO_TARGET_DIR=$(TOOLS)/tonic cargo build --release --manifest-path envoy/fastgrpc/peers/tonic/Cargo.toml && \
 		go test -count=1 -run Tonic -v ./internal/endtoend; \
 	fi
 
