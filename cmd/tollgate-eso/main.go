@@ -9,18 +9,14 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"io"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 	_ "time/tzdata" // an image from scratch has no files of time zones
 
 	"github.com/spf13/cobra"
 
-	"github.com/tollgate-dev/tollgate/descriptors/yamlfile"
+	"github.com/tollgate-dev/tollgate/internal/commandline"
 )
 
 // version is set by the build.
@@ -29,62 +25,7 @@ var version = "devel"
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	context.AfterFunc(ctx, stop) // a second signal quits
-	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
-}
-
-// Exit codes.
-const (
-	exitOK     = 0
-	exitFailed = 1
-	exitUsage  = 2
-)
-
-// run is the whole program; it returns the exit code.
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	return execute(ctx, newRoot(), args, stdout, stderr)
-}
-
-func execute(ctx context.Context, root *cobra.Command, args []string, stdout, stderr io.Writer) int {
-	root.SetArgs(args)
-	root.SetOut(stdout)
-	root.SetErr(stderr)
-	started := false // cobra reports what is wrong with a command line before this
-	root.PersistentPreRun = func(*cobra.Command, []string) { started = true }
-	cmd, err := root.ExecuteContextC(ctx)
-	if err == nil {
-		return exitOK
-	}
-	report(stderr, err)
-	var usage usageError
-	if started && !errors.As(err, &usage) {
-		return exitFailed
-	}
-	fmt.Fprintf(stderr, "tollgate-eso: see `%s --help`\n", cmd.CommandPath())
-	return exitUsage
-}
-
-// report writes one line for each problem. Those of files begin with their
-// place, so that editors and people can jump to it.
-func report(w io.Writer, err error) {
-	var ps yamlfile.Problems
-	if errors.As(err, &ps) {
-		for _, p := range ps {
-			fmt.Fprintln(w, p.Error())
-		}
-		return
-	}
-	for line := range strings.Lines(err.Error()) {
-		fmt.Fprintf(w, "tollgate-eso: %s\n", strings.TrimRight(line, "\n"))
-	}
-}
-
-// usageError is a wrong command line that only the command itself could see.
-type usageError struct{ error }
-
-func (e usageError) Unwrap() error { return e.error }
-
-func usagef(format string, args ...any) error {
-	return usageError{fmt.Errorf(format, args...)}
+	os.Exit(commandline.Run(ctx, newRoot(), os.Args[1:], os.Stdout, os.Stderr))
 }
 
 func newRoot() *cobra.Command {
@@ -102,7 +43,7 @@ its objects stay as they are.`,
 			if len(args) == 0 {
 				return cmd.Help()
 			}
-			return usagef("%s: no such command %q", cmd.CommandPath(), args[0])
+			return commandline.Wrongf("%s: no such command %q", cmd.CommandPath(), args[0])
 		},
 	}
 	root.AddCommand(newRun(), newPlan(), newRestore())

@@ -22,6 +22,7 @@ import (
 	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/plan"
 	"github.com/tollgate-dev/tollgate/extauthz/upstreams"
 	"github.com/tollgate-dev/tollgate/internal/admin"
+	"github.com/tollgate-dev/tollgate/internal/commandline"
 	tollgateconfig "github.com/tollgate-dev/tollgate/internal/config"
 )
 
@@ -96,13 +97,13 @@ func (f *planFlags) run(cmd *cobra.Command) error {
 	}
 	switch {
 	case len(f.files) == 0 && !f.cluster:
-		return usagef("nothing to plan: name manifests with --file, or the cluster with --cluster")
+		return commandline.Wrongf("nothing to plan: name manifests with --file, or the cluster with --cluster")
 	case sources > 1:
-		return usagef("--server, --config and --limit say the same: want one of them")
+		return commandline.Wrongf("--server, --config and --limit say the same: want one of them")
 	case !ok:
-		return usagef("--output %q: want text, json, yaml or shell", f.output)
+		return commandline.Wrongf("--output %q: want text, json, yaml or shell", f.output)
 	case f.call < 0, f.namespaces < 0, !(f.price >= 0):
-		return usagef("--call-time, --namespaces and --price: want none below 0")
+		return commandline.Wrongf("--call-time, --namespaces and --price: want none below 0")
 	}
 	stores, err := parseStores(f.stores)
 	if err != nil {
@@ -142,7 +143,7 @@ func (f *planFlags) objects(ctx context.Context, stdin io.Reader) (*plan.Set, er
 	}
 	objects, err := manifests.Read(f.files, stdin)
 	if err := errors.Join(err, set.Add(objects), set.Expand(f.namespaces)); err != nil {
-		return nil, usageError{err}
+		return nil, commandline.Wrong(err)
 	}
 	return set, nil
 }
@@ -166,7 +167,7 @@ func parseStores(names []string) ([]eso.Store, error) {
 	for _, s := range names {
 		store, ok := eso.ParseStore(s)
 		if !ok {
-			return nil, usagef("--store %q: want ClusterSecretStore/NAME or SecretStore/NAMESPACE/NAME", s)
+			return nil, commandline.Wrongf("--store %q: want ClusterSecretStore/NAME or SecretStore/NAMESPACE/NAME", s)
 		}
 		all = append(all, store)
 	}
@@ -184,7 +185,7 @@ func (f *planFlags) allowance(ctx context.Context) (plan.Allowance, error) {
 		for _, s := range f.budget {
 			b, err := plan.ParseBudget(s)
 			if err != nil {
-				return a, usagef("--budget: %w", err)
+				return a, commandline.Wrongf("--budget: %w", err)
 			}
 			a.Budgets = append(a.Budgets, b)
 		}
@@ -204,13 +205,13 @@ func (f *planFlags) readAllowance(ctx context.Context) (plan.Allowance, error) {
 		}
 		i := slices.IndexFunc(list, func(u admin.Upstream) bool { return u.ID == f.upstream })
 		if i < 0 {
-			return plan.Allowance{}, usagef("--upstream %s: Tollgate has none of this id", f.upstream)
+			return plan.Allowance{}, commandline.Wrongf("--upstream %s: Tollgate has none of this id", f.upstream)
 		}
 		return plan.FromServer(list[i])
 	case f.config != "":
 		loaded, _, err := tollgateconfig.Load(f.config, os.LookupEnv)
 		if err != nil {
-			return plan.Allowance{}, usageError{err}
+			return plan.Allowance{}, commandline.Wrong(err)
 		}
 		all = loaded.Config.Upstreams
 	default:
@@ -220,12 +221,12 @@ func (f *planFlags) readAllowance(ctx context.Context) (plan.Allowance, error) {
 		}
 		var err error
 		if all, err = tollgateconfig.ParseUpstreams("--limit", []byte(document+"}]")); err != nil {
-			return plan.Allowance{}, usageError{err}
+			return plan.Allowance{}, commandline.Wrong(err)
 		}
 	}
 	i := slices.IndexFunc(all, func(u *upstreams.Config) bool { return u.ID == f.upstream })
 	if i < 0 {
-		return plan.Allowance{}, usagef("--upstream %s: %s has none of this id", f.upstream, f.config)
+		return plan.Allowance{}, commandline.Wrongf("--upstream %s: %s has none of this id", f.upstream, f.config)
 	}
 	return plan.FromConfig(all[i]), nil
 }

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/tollgate-dev/tollgate/internal/commandline"
 )
 
 // TestK26Plan runs the verb as people do: what it prints and how it ends.
@@ -63,7 +65,7 @@ func TestK26Plan(t *testing.T) {
 		root := newRoot()
 		root.SetIn(strings.NewReader(all.String()))
 		var stdout, stderr bytes.Buffer
-		code := execute(context.Background(), root, append([]string{"plan"}, c.args...), &stdout, &stderr)
+		code := commandline.Run(context.Background(), root, append([]string{"plan"}, c.args...), &stdout, &stderr)
 		if code != c.code || !strings.Contains(stdout.String(), c.stdout) || !strings.Contains(stderr.String(), c.stderr) {
 			t.Errorf("%s: exit code %d, want %d\n%.600s\n%s", c.name, code, c.code, &stdout, &stderr)
 		}

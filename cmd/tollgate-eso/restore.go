@@ -22,6 +22,7 @@ import (
 	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/manifests"
 	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/restore"
 	"github.com/tollgate-dev/tollgate/internal/admin"
+	"github.com/tollgate-dev/tollgate/internal/commandline"
 )
 
 // errNotRestored is what restore ends with when some have failed. They are listed.
@@ -83,9 +84,9 @@ command line is wrong.`,
 func (f *restoreFlags) do(cmd *cobra.Command) error {
 	switch {
 	case f.resume && f.run != "":
-		return usagef("--resume goes on with the last run, --run with that of a name: want one of them")
+		return commandline.Wrongf("--resume goes on with the last run, --run with that of a name: want one of them")
 	case f.settle <= 0 || f.poll <= 0:
-		return usagef("--settle and --poll: want durations above 0")
+		return commandline.Wrongf("--settle and --poll: want durations above 0")
 	}
 	stores, err := parseStores(f.stores)
 	if err != nil {
@@ -94,11 +95,11 @@ func (f *restoreFlags) do(cmd *cobra.Command) error {
 	selector := eso.Selector{Provider: f.provider, Stores: stores}
 	objects, err := manifests.Read(f.files, cmd.InOrStdin())
 	if err != nil {
-		return usageError{err}
+		return commandline.Wrong(err)
 	}
 	missing, err := restore.Manifests(objects)
 	if err != nil {
-		return usageError{err}
+		return commandline.Wrong(err)
 	}
 	ctx, cancel := context.WithCancel(cmd.Context())
 	defer cancel()
@@ -124,7 +125,7 @@ func (f *restoreFlags) do(cmd *cobra.Command) error {
 	}
 	state, ok := watcher.State(f.upstream)
 	if !ok {
-		return usagef("--upstream %s: Tollgate has none of this id", f.upstream)
+		return commandline.Wrongf("--upstream %s: Tollgate has none of this id", f.upstream)
 	}
 	printWaves(out, state, targets)
 	if f.dryRun {
@@ -144,7 +145,7 @@ func (f *restoreFlags) name(ctx context.Context, k restore.Kubernetes) error {
 			return err
 		}
 		if last == "" {
-			return usagef("--resume: no external secret of this cluster bears the mark of a run")
+			return commandline.Wrongf("--resume: no external secret of this cluster bears the mark of a run")
 		}
 		f.run = last
 	case f.run == "":

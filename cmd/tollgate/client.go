@@ -12,6 +12,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/tollgate-dev/tollgate/internal/admin"
+	"github.com/tollgate-dev/tollgate/internal/commandline"
 )
 
 // remote is what every verb that calls the admin API has.
@@ -35,7 +36,7 @@ func remoteFlags(cmd *cobra.Command) *remote {
 // ready completes the flags; every verb calls it first.
 func (r *remote) ready() error {
 	if r.output != "table" && r.output != "json" {
-		return usagef("--output %q: want table or json", r.output)
+		return commandline.Wrongf("--output %q: want table or json", r.output)
 	}
 	if r.Server == "" {
 		r.Server = os.Getenv("TOLLGATE_SERVER")

@@ -8,6 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
+
+	"github.com/tollgate-dev/tollgate/internal/commandline"
 )
 
 func yesFlag(cmd *cobra.Command, yes *bool) {
@@ -21,7 +23,7 @@ func confirm(cmd *cobra.Command, yes bool, question string) error {
 		return nil
 	}
 	if !isTerminal(os.Stdin) {
-		return usagef("%s This cannot be undone, and there is no terminal to ask on: say --yes", question)
+		return commandline.Wrongf("%s This cannot be undone, and there is no terminal to ask on: say --yes", question)
 	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "%s This cannot be undone. [y/N] ", question)
 	answer, err := bufio.NewReader(cmd.InOrStdin()).ReadString('\n')

@@ -12,6 +12,7 @@ import (
 
 	"github.com/tollgate-dev/tollgate/descriptors/consumers"
 	"github.com/tollgate-dev/tollgate/internal/admin"
+	"github.com/tollgate-dev/tollgate/internal/commandline"
 )
 
 func newConsumer() *cobra.Command {
@@ -140,7 +141,7 @@ func (r *remote) set(cmd *cobra.Command, id string, f consumerFlags) error {
 		return err
 	}
 	if err := consumers.CheckID(id); err != nil {
-		return usageError{err}
+		return commandline.Wrong(err)
 	}
 	for try := 1; ; try++ {
 		c, etag, err := r.Consumer(cmd.Context(), id)
@@ -169,14 +170,14 @@ func (f *consumerFlags) change(cmd *cobra.Command) (func(*admin.Consumer), error
 	if cmd.Flags().Changed("limit") {
 		var err error
 		if limits, err = parseLimits(f.limit); err != nil {
-			return nil, usagef("--limit %q: %w", f.limit, err)
+			return nil, commandline.Wrongf("--limit %q: %w", f.limit, err)
 		}
 	}
 	labels := map[string]string{}
 	for _, label := range f.labels {
 		key, value, ok := strings.Cut(label, "=")
 		if !ok || key == "" {
-			return nil, usagef("--label %q: want KEY=VALUE", label)
+			return nil, commandline.Wrongf("--label %q: want KEY=VALUE", label)
 		}
 		labels[key] = value
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tollgate-dev/tollgate/internal/commandline"
 	"github.com/tollgate-dev/tollgate/internal/demo"
 )
 
@@ -23,7 +24,7 @@ fills. Nothing is left behind.`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if o.For < 0 {
-				return usagef("--for %s: want a duration that is not negative", o.For)
+				return commandline.Wrongf("--for %s: want a duration that is not negative", o.For)
 			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 			defer stop()

@@ -10,6 +10,7 @@ import (
 
 	envoyconfig "github.com/tollgate-dev/tollgate/envoy/config"
 	"github.com/tollgate-dev/tollgate/extauthz/upstreams"
+	"github.com/tollgate-dev/tollgate/internal/commandline"
 	"github.com/tollgate-dev/tollgate/internal/config"
 )
 
@@ -57,7 +58,7 @@ to apply. --target says for whom, and --tollgate names the service.`,
 			}
 			var out strings.Builder // nothing is printed of what is wrong
 			if err := envoyconfig.Print(&out, o); err != nil {
-				return usageError{err}
+				return commandline.Wrong(err)
 			}
 			_, err := fmt.Fprint(cmd.OutOrStdout(), out.String())
 			return err
@@ -104,7 +105,7 @@ func fit(o *envoyconfig.Options, path string) error {
 		return nil // what the file listens on is a pod's
 	}
 	if listen.TLS != nil && o.TLS == nil {
-		return usagef("%s: the gRPC port uses TLS: say with --tls-ca and --tls-name how Envoy checks it", path)
+		return commandline.Wrongf("%s: the gRPC port uses TLS: say with --tls-ca and --tls-name how Envoy checks it", path)
 	}
 	if len(o.Tollgate) == 0 {
 		o.Tollgate = []string{reachable(cmp.Or(listen.Fast, listen.GRPC))}

@@ -7,16 +7,12 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"io"
 	"os"
-	"strings"
 	_ "time/tzdata" // quotas have time zones, and an image from scratch has no files of them
 
 	"github.com/spf13/cobra"
 
-	"github.com/tollgate-dev/tollgate/descriptors/yamlfile"
+	"github.com/tollgate-dev/tollgate/internal/commandline"
 )
 
 // Set by the build; a revision that is not is what Go recorded.
@@ -26,57 +22,7 @@ var (
 )
 
 func main() {
-	os.Exit(run(context.Background(), arguments(os.Args), os.Stdout, os.Stderr))
-}
-
-// Exit codes.
-const (
-	exitOK     = 0
-	exitFailed = 1
-	exitUsage  = 2
-)
-
-// run is the whole program; it returns the exit code.
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	root := newRoot()
-	root.SetArgs(args)
-	root.SetOut(stdout)
-	root.SetErr(stderr)
-	started := false // cobra reports what is wrong with a command line before this
-	root.PersistentPreRun = func(*cobra.Command, []string) { started = true }
-	cmd, err := root.ExecuteContextC(ctx)
-	if err == nil {
-		return exitOK
-	}
-	report(stderr, err)
-	var usage usageError
-	if started && !errors.As(err, &usage) {
-		return exitFailed
-	}
-	fmt.Fprintf(stderr, "tollgate: see `%s --help`\n", cmd.CommandPath())
-	return exitUsage
-}
-
-// report writes one line for each problem. Those of files begin with their
-// place, so that editors and people can jump to it.
-func report(w io.Writer, err error) {
-	var ps yamlfile.Problems
-	if errors.As(err, &ps) {
-		for _, p := range ps {
-			fmt.Fprintln(w, p.Error())
-		}
-		return
-	}
-	for line := range strings.Lines(err.Error()) {
-		fmt.Fprintf(w, "tollgate: %s\n", strings.TrimRight(line, "\n"))
-	}
-}
-
-// usageError is a wrong command line that only the command itself could see.
-type usageError struct{ error }
-
-func usagef(format string, args ...any) error {
-	return usageError{fmt.Errorf(format, args...)}
+	os.Exit(commandline.Run(context.Background(), newRoot(), arguments(os.Args), os.Stdout, os.Stderr))
 }
 
 func newRoot() *cobra.Command {
@@ -111,7 +57,7 @@ token in the request, takes from that token's limits, and answers: admit, 401,
 func group(use, short, example string, subcommands ...*cobra.Command) *cobra.Command {
 	g := &cobra.Command{Use: use, Short: short, Example: example, RunE: func(cmd *cobra.Command, args []string) error {
 		if len(args) == 0 {
-			return usagef("%s: want one of its commands", cmd.CommandPath())
+			return commandline.Wrongf("%s: want one of its commands", cmd.CommandPath())
 		}
 		return unknown(cmd, args[0])
 	}}
@@ -122,7 +68,7 @@ func group(use, short, example string, subcommands ...*cobra.Command) *cobra.Com
 func unknown(cmd *cobra.Command, name string) error {
 	cmd.SuggestionsMinimumDistance = 2
 	if near := cmd.SuggestionsFor(name); len(near) > 0 {
-		return usagef("unknown command %q: did you mean %q?", name, near[0])
+		return commandline.Wrongf("unknown command %q: did you mean %q?", name, near[0])
 	}
-	return usagef("unknown command %q", name)
+	return commandline.Wrongf("unknown command %q", name)
 }

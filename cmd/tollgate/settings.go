@@ -4,6 +4,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tollgate-dev/tollgate/internal/admin"
+	"github.com/tollgate-dev/tollgate/internal/commandline"
 	"github.com/tollgate-dev/tollgate/internal/config"
 )
 
@@ -49,24 +50,24 @@ configuration file until the value in the file changes.`,
 			var s admin.Settings
 			if cmd.Flags().Changed("mode") {
 				if _, err := config.ParseMode(mode); err != nil {
-					return usagef("--mode %w", err)
+					return commandline.Wrongf("--mode %w", err)
 				}
 				s.Mode = &mode
 			}
 			if cmd.Flags().Changed("default-limit") {
 				if _, err := config.ParseDefault(limit); err != nil {
-					return usagef("--default-limit %q: %w", limit, err)
+					return commandline.Wrongf("--default-limit %q: %w", limit, err)
 				}
 				s.DefaultLimit = &limit
 			}
 			if cmd.Flags().Changed("log-level") {
 				if _, err := config.ParseLevel(level); err != nil {
-					return usagef("--log-level %w", err)
+					return commandline.Wrongf("--log-level %w", err)
 				}
 				s.LogLevel = &level
 			}
 			if s == (admin.Settings{}) {
-				return usagef("want --mode, --default-limit or --log-level")
+				return commandline.Wrongf("want --mode, --default-limit or --log-level")
 			}
 			now, err := r.SetSettings(cmd.Context(), s)
 			if err != nil {

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tollgate-dev/tollgate/internal/admin"
+	"github.com/tollgate-dev/tollgate/internal/commandline"
 )
 
 func newToken() *cobra.Command {
@@ -33,7 +34,7 @@ shown again.`,
 			}
 			until, err := parseExpiry(expires)
 			if err != nil {
-				return usagef("--expires %q: %w", expires, err)
+				return commandline.Wrongf("--expires %q: %w", expires, err)
 			}
 			issued, err := r.IssueToken(cmd.Context(), args[0], admin.NewToken{ID: args[1], Expires: until})
 			if err != nil {
@@ -138,7 +139,7 @@ The old secret works on for --overlap, so that clients can change over.`,
 				return err
 			}
 			if overlap < 0 {
-				return usagef("--overlap %s: want a duration that is not negative", overlap)
+				return commandline.Wrongf("--overlap %s: want a duration that is not negative", overlap)
 			}
 			issued, err := r.RotateToken(cmd.Context(), args[0], args[1], admin.Rotation{Overlap: overlap.String()})
 			if err != nil {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/tollgate-dev/tollgate/extauthz/upstreams"
 	"github.com/tollgate-dev/tollgate/internal/admin"
+	"github.com/tollgate-dev/tollgate/internal/commandline"
 	"github.com/tollgate-dev/tollgate/internal/top"
 )
 
@@ -48,11 +49,11 @@ it does not write to a terminal, and with --once, it prints one table.`,
 		}
 		switch {
 		case f.by != string(top.Admitted) && f.by != string(top.Refused):
-			return usagef("--by %q: want admitted or refused", f.by)
+			return commandline.Wrongf("--by %q: want admitted or refused", f.by)
 		case f.n < 1:
-			return usagef("-n %d: want at least 1", f.n)
+			return commandline.Wrongf("-n %d: want at least 1", f.n)
 		case f.every < 100*time.Millisecond:
-			return usagef("--every %s: want at least 100ms", f.every)
+			return commandline.Wrongf("--every %s: want at least 100ms", f.every)
 		}
 		if f.once || r.output == "json" || !isTerminal(os.Stdout) || os.Getenv("TERM") == "dumb" {
 			return r.topOnce(cmd, f)
