@@ -107,24 +107,30 @@ func TestSizeOfALimiter(t *testing.T) {
 		n = 100_000
 	}
 	s := spec(t, warmed(10, time.Second))
-	ls := make([]limits.Limiter, n)
-	var before, after runtime.MemStats
-	runtime.GC()
-	runtime.ReadMemStats(&before)
-	for i := range ls {
-		ls[i].Init(s, epoch)
-		for _, after := range []time.Duration{0, 2 * time.Second, 2 * time.Hour} { // grace, ramp, warm
-			ls[i].Take(epoch.Add(after), 1)
+	measure := func() float64 {
+		ls := make([]limits.Limiter, n)
+		var before, after runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		for i := range ls {
+			ls[i].Init(s, epoch)
+			for _, after := range []time.Duration{0, 2 * time.Second, 2 * time.Hour} { // grace, ramp, warm
+				ls[i].Take(epoch.Add(after), 1)
+			}
 		}
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		runtime.KeepAlive(ls)
+		return float64(after.HeapAlloc-before.HeapAlloc)/float64(n) + float64(unsafe.Sizeof(ls[0]))
 	}
-	runtime.GC()
-	runtime.ReadMemStats(&after)
-	each := float64(after.HeapAlloc-before.HeapAlloc)/float64(n) + float64(unsafe.Sizeof(ls[0]))
+	each := measure()
+	for range 4 { // what others allocate meanwhile, such as the runtime, is none of a limiter's
+		each = min(each, measure())
+	}
 	if each > 80 {
 		t.Errorf("%.1f bytes a limiter that has warmed up, want at most 80", each)
 	}
 	t.Logf("%.1f bytes a limiter", each)
-	runtime.KeepAlive(ls)
 }
 
 // TestOneHotKey: 8 goroutines get all the decisions that they ask for.
