@@ -101,6 +101,11 @@ func formatUnit(d time.Duration) string {
 	case 24 * time.Hour:
 		return "d"
 	}
+	return FormatDuration(d)
+}
+
+// FormatDuration writes a duration without parts that are zero: 1h, not 1h0m0s.
+func FormatDuration(d time.Duration) string {
 	s := d.String()
 	if strings.HasSuffix(s, "m0s") {
 		s = strings.TrimSuffix(s, "0s")

@@ -4,20 +4,15 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
-	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/client/config"
 
-	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/eso"
 	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/manifests"
 	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/plan"
 	"github.com/tollgate-dev/tollgate/extauthz/upstreams"
@@ -36,9 +31,7 @@ type planFlags struct {
 	cluster    bool
 	namespaces int
 	output     string
-	upstream   string
-	provider   string
-	stores     []string
+	selectFlags
 
 	server, config string // where the allowance is read
 	limits         []string
@@ -73,9 +66,7 @@ Exit code: 0 it fits, 1 it does not, 2 the input or the command line is wrong.`,
 	flags.BoolVar(&f.cluster, "cluster", false, "read the cluster that kubectl would use")
 	flags.IntVar(&f.namespaces, "namespaces", 0, "how many namespaces a ClusterExternalSecret has whose namespaces are not in the input")
 	flags.StringVarP(&f.output, "output", "o", "text", "text, json, yaml, or shell: commands that follow the plan")
-	flags.StringVar(&f.upstream, "upstream", "keeper", "the upstream's id in Tollgate")
-	flags.StringVar(&f.provider, "provider", "keepersecurity", "the provider of its stores")
-	flags.StringSliceVar(&f.stores, "store", nil, "only these stores: ClusterSecretStore/NAME or SecretStore/NAMESPACE/NAME")
+	f.add(c)
 	flags.StringVar(&f.server, "server", "", "Tollgate's admin API, for what the upstream allows now; token: TOLLGATE_ADMIN_TOKEN")
 	flags.StringVar(&f.config, "config", "", "Tollgate's configuration file, for what the upstream allows")
 	flags.StringArrayVar(&f.limits, "limit", nil, "a limit as in Tollgate's configuration: '{idle_reset: 100/10s, margin: 10%}'")
@@ -105,7 +96,7 @@ func (f *planFlags) run(cmd *cobra.Command) error {
 	case f.call < 0, f.namespaces < 0, !(f.price >= 0):
 		return commandline.Wrongf("--call-time, --namespaces and --price: want none below 0")
 	}
-	stores, err := parseStores(f.stores)
+	selector, err := f.selector()
 	if err != nil {
 		return err
 	}
@@ -117,7 +108,7 @@ func (f *planFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	objects := set.Demand(eso.Selector{Provider: f.provider, Stores: stores})
+	objects := set.Demand(selector)
 	report := plan.Make(objects, allowance)
 	if err := write(report, cmd.OutOrStdout()); err != nil {
 		return err
@@ -150,28 +141,15 @@ func (f *planFlags) objects(ctx context.Context, stdin io.Reader) (*plan.Set, er
 
 // clusterClient asks the cluster that kubectl would use, without a cache.
 func clusterClient() (client.Client, error) {
-	cluster, err := config.GetConfig()
+	cluster, err := findCluster()
 	if err != nil {
-		return nil, fmt.Errorf("no cluster: set KUBECONFIG or run in one: %w", err)
-	}
-	scheme := runtime.NewScheme()
-	if err := eso.AddToScheme(scheme); err != nil {
 		return nil, err
 	}
-	return client.New(cluster, client.Options{Scheme: scheme})
-}
-
-// parseStores reads the values of --store.
-func parseStores(names []string) ([]eso.Store, error) {
-	var all []eso.Store
-	for _, s := range names {
-		store, ok := eso.ParseStore(s)
-		if !ok {
-			return nil, commandline.Wrongf("--store %q: want ClusterSecretStore/NAME or SecretStore/NAMESPACE/NAME", s)
-		}
-		all = append(all, store)
+	known, err := scheme()
+	if err != nil {
+		return nil, err
 	}
-	return all, nil
+	return client.New(cluster, client.Options{Scheme: known})
 }
 
 // allowance returns what the upstream allows, with what flags say in its place.
@@ -198,7 +176,7 @@ func (f *planFlags) readAllowance(ctx context.Context) (plan.Allowance, error) {
 	var all []*upstreams.Config
 	switch {
 	case f.server != "":
-		c := admin.Client{Server: f.server, Token: os.Getenv("TOLLGATE_ADMIN_TOKEN"), HTTP: http.DefaultClient}
+		c := admin.Client{Server: f.server, Token: os.Getenv("TOLLGATE_ADMIN_TOKEN")}
 		list, err := c.Upstreams(ctx)
 		if err != nil {
 			return plan.Allowance{}, err

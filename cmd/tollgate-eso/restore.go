@@ -12,10 +12,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
-	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/client/config"
 
 	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/allowance"
 	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/eso"
@@ -30,16 +28,14 @@ var errNotRestored = errors.New("not all were restored")
 
 // restoreFlags are the flags of restore.
 type restoreFlags struct {
-	files    []string
-	upstream string
-	provider string
-	stores   []string
-	server   string
-	run      string
-	resume   bool
-	dryRun   bool
-	settle   time.Duration
-	poll     time.Duration
+	files []string
+	selectFlags
+	server string
+	run    string
+	resume bool
+	dryRun bool
+	settle time.Duration
+	poll   time.Duration
 }
 
 // newRestore is the verb for the day after a disaster.
@@ -69,9 +65,7 @@ command line is wrong.`,
 	}
 	flags := c.Flags()
 	flags.StringSliceVarP(&f.files, "file", "f", nil, "manifests of external secrets to create where missing: a file, a folder, or - for standard input")
-	flags.StringVar(&f.upstream, "upstream", "keeper", "the upstream's id in Tollgate")
-	flags.StringVar(&f.provider, "provider", "keepersecurity", "the provider of its stores")
-	flags.StringSliceVar(&f.stores, "store", nil, "only these stores: ClusterSecretStore/NAME or SecretStore/NAMESPACE/NAME")
+	f.add(c)
 	flags.StringVar(&f.server, "server", "http://127.0.0.1:8080", "Tollgate's admin API")
 	flags.StringVar(&f.run, "run", "", "the run's name; one that exists goes on (default: a new one by the time)")
 	flags.BoolVar(&f.resume, "resume", false, "go on with the last run")
@@ -88,11 +82,10 @@ func (f *restoreFlags) do(cmd *cobra.Command) error {
 	case f.settle <= 0 || f.poll <= 0:
 		return commandline.Wrongf("--settle and --poll: want durations above 0")
 	}
-	stores, err := parseStores(f.stores)
+	selector, err := f.selector()
 	if err != nil {
 		return err
 	}
-	selector := eso.Selector{Provider: f.provider, Stores: stores}
 	objects, err := manifests.Read(f.files, cmd.InOrStdin())
 	if err != nil {
 		return commandline.Wrong(err)
@@ -212,21 +205,21 @@ func printWaves(w io.Writer, s allowance.State, targets []*restore.Target) {
 // cache, which ends with ctx, and all else as it is asked for.
 func restoreCluster(ctx context.Context) (restore.Kubernetes, error) {
 	var k restore.Kubernetes
-	cluster, err := config.GetConfig()
+	cluster, err := findCluster()
 	if err != nil {
-		return k, fmt.Errorf("no cluster: set KUBECONFIG or run in one: %w", err)
-	}
-	cluster.QPS, cluster.Burst = 100, 200
-	scheme := runtime.NewScheme()
-	if err := eso.AddToScheme(scheme); err != nil {
 		return k, err
 	}
-	read, err := cache.New(cluster, cache.Options{Scheme: scheme, DefaultTransform: cache.TransformStripManagedFields()})
+	cluster.QPS, cluster.Burst = 100, 200
+	known, err := scheme()
+	if err != nil {
+		return k, err
+	}
+	read, err := cache.New(cluster, cache.Options{Scheme: known, DefaultTransform: cache.TransformStripManagedFields()})
 	if err != nil {
 		return k, err
 	}
 	live := []client.Object{&eso.SecretStore{}, &eso.ClusterSecretStore{}}
-	k.Client, err = client.New(cluster, client.Options{Scheme: scheme, Cache: &client.CacheOptions{Reader: read, DisableFor: live}})
+	k.Client, err = client.New(cluster, client.Options{Scheme: known, Cache: &client.CacheOptions{Reader: read, DisableFor: live}})
 	if err != nil {
 		return k, err
 	}

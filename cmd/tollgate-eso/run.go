@@ -10,7 +10,6 @@ import (
 	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
 	"k8s.io/client-go/rest"
-	"sigs.k8s.io/controller-runtime/pkg/client/config"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/companion"
@@ -36,9 +35,9 @@ the one that this runs in. One process at a time.`,
 			if err != nil {
 				return err
 			}
-			cluster, err := config.GetConfig()
+			cluster, err := findCluster()
 			if err != nil {
-				return fmt.Errorf("no cluster: set KUBECONFIG or run in one: %w", err)
+				return err
 			}
 			handler := slog.NewJSONHandler(cmd.ErrOrStderr(), nil)
 			log.SetLogger(logr.FromSlogHandler(handler))

@@ -118,6 +118,24 @@ func passwords(t *testing.T, namespace string) map[string]string {
 	return all
 }
 
+// numbered makes n external secrets, each of a record of its own, and says whether
+// all have what the upstream has.
+func (l *lab) numbered(t *testing.T, namespace string, n int) (all []client.Object, synced func() bool) {
+	name := func(i int) string { return fmt.Sprintf("es-%03d", i) }
+	for i := range n {
+		all = append(all, externalSecret(namespace, name(i), nil, uid(i)))
+	}
+	return all, func() bool {
+		got := passwords(t, namespace)
+		for i := range n {
+			if got[name(i)] != l.fake.Password(uid(i)) {
+				return false
+			}
+		}
+		return true
+	}
+}
+
 // TestRecoveryAndWebhooksWithTheOperatorItself: 200 external secrets are created
 // at once before an API that takes 100 calls until it is left alone; all are
 // synced, and none is refused. Then 20 records change, and each is read once
@@ -126,21 +144,9 @@ func TestRecoveryAndWebhooksWithTheOperatorItself(t *testing.T) {
 	const n, changed, ns = 200, 20, "recovery"
 	l := newLab(t, ns, 3*time.Second, 1) // the operator's default
 	addr, _ := runCompanion(t, t.TempDir(), l.companionConfig(t, ns))
-	var all []client.Object
-	for i := range n {
-		all = append(all, externalSecret(ns, fmt.Sprintf("es-%03d", i), nil, uid(i)))
-	}
+	all, synced := l.numbered(t, ns, n)
 	began := time.Now()
 	createAll(t, root(t), all)
-	synced := func() bool {
-		got := passwords(t, ns)
-		for i := range n {
-			if got[fmt.Sprintf("es-%03d", i)] != l.fake.Password(uid(i)) {
-				return false
-			}
-		}
-		return true
-	}
 	within(t, 3*time.Minute, "all are synced", synced)
 	t.Logf("%d external secrets synced in %v with %d calls", n, time.Since(began).Round(time.Second/10), len(l.fake.Calls()))
 
@@ -182,10 +188,7 @@ func TestK15NothingIsCalledInAPause(t *testing.T) {
 	within(t, time.Minute, "Keeper refuses", func() bool { return l.fake.Throttled() == 1 })
 	refused := time.Now()
 	within(t, 20*time.Second, "the store says so", func() bool { return conditionOf(t, ns, "Throttled") == metav1.ConditionTrue })
-	var all []client.Object
-	for i := range n {
-		all = append(all, externalSecret(ns, fmt.Sprintf("es-%03d", i), nil, uid(i)))
-	}
+	all, _ := l.numbered(t, ns, n)
 	for i := range pushed {
 		title := fmt.Sprintf("push-%02d", i)
 		l.fake.Hold(title)

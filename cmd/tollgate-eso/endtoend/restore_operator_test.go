@@ -2,15 +2,12 @@ package endtoend_test
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"os"
 	"os/exec"
 	"strings"
 	"testing"
 	"time"
-
-	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
 // TestK27RestoreWithTheOperatorItself refreshes 200 external secrets through
@@ -19,20 +16,8 @@ import (
 func TestK27RestoreWithTheOperatorItself(t *testing.T) {
 	const n, ns = 200, "restore-operator"
 	l := newLab(t, ns, 3*time.Second, 1) // the operator's default
-	var all []client.Object
-	for i := range n {
-		all = append(all, externalSecret(ns, fmt.Sprintf("es-%03d", i), nil, uid(i)))
-	}
+	all, synced := l.numbered(t, ns, n)
 	createAll(t, root(t), all)
-	synced := func() bool {
-		got := passwords(t, ns)
-		for i := range n {
-			if got[fmt.Sprintf("es-%03d", i)] != l.fake.Password(uid(i)) {
-				return false
-			}
-		}
-		return true
-	}
 	within(t, 3*time.Minute, "all are synced", synced)
 	before := maps.Clone(l.fake.Reads())
 	for i := range n {

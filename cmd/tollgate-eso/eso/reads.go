@@ -1,6 +1,7 @@
 package eso
 
 import (
+	"encoding/base64"
 	"slices"
 	"strings"
 	"time"
@@ -90,6 +91,35 @@ func (e *ExternalSecret) source(r *SourceRef) (Store, bool) {
 // Calls returns how many calls a refresh makes to any upstream.
 func (e *ExternalSecret) Calls() int { return len(e.Reads()) }
 
+// CallsTo returns how many calls a refresh makes to some stores.
+func (e *ExternalSecret) CallsTo(stores map[Store]bool) int {
+	n := 0
+	for _, r := range e.Reads() {
+		if stores[r.Store] {
+			n++
+		}
+	}
+	return n
+}
+
+// IsUID reports whether a key has the form of Keeper's uids: 16 bytes in
+// base64url. Keys of other providers are names.
+func IsUID(key string) bool {
+	b, err := base64.RawURLEncoding.DecodeString(key)
+	return err == nil && len(b) == 16
+}
+
+// Owner returns the ClusterExternalSecret that an external secret is made by, or
+// "".
+func (e *ExternalSecret) Owner() string {
+	for _, o := range e.OwnerReferences {
+		if o.Kind == "ClusterExternalSecret" && strings.HasPrefix(o.APIVersion, Group+"/") {
+			return o.Name
+		}
+	}
+	return ""
+}
+
 // Stores returns the stores that a refresh reads, each once.
 func (e *ExternalSecret) Stores() []Store {
 	var stores []Store
@@ -101,8 +131,12 @@ func (e *ExternalSecret) Stores() []Store {
 	return stores
 }
 
-// defaultRefresh is External Secrets' own.
-const defaultRefresh = time.Hour
+// What External Secrets does where nothing else is said, and how long it waits at
+// most before it tries again what fails.
+const (
+	defaultRefresh = time.Hour
+	LongestRetry   = 7 * time.Minute
+)
 
 // RefreshEvery returns the interval of periodic refreshes; 0: there are none.
 func (e *ExternalSecret) RefreshEvery() time.Duration {

@@ -50,20 +50,17 @@ func Failing(e *eso.ExternalSecret) (time.Time, bool) {
 	return ready.LastTransitionTime.Time, true
 }
 
-// External Secrets retries after the first of these, doubled each time, and at most
-// the last.
-const (
-	firstRetry = time.Second
-	lastRetry  = 7 * time.Minute
-)
+// firstRetry is after what External Secrets retries first; then it waits twice as
+// long each time, and at most eso.LongestRetry.
+const firstRetry = time.Second
 
 // Failures returns how often External Secrets has tried in vain what fails for d.
 func Failures(d time.Duration) int {
 	n := 1
 	for wait := firstRetry; d >= wait; n++ {
 		d -= wait
-		if wait = min(2*wait, lastRetry); wait == lastRetry {
-			return n + 1 + int(d/lastRetry)
+		if wait = min(2*wait, eso.LongestRetry); wait == eso.LongestRetry {
+			return n + 1 + int(d/eso.LongestRetry)
 		}
 	}
 	return n

@@ -50,13 +50,11 @@ func (s *Set) Demand(upstream eso.Selector) []Object {
 				continue
 			}
 			o.Calls++
-			if s.stores[r.Store].Provider[upstream.Provider].GetByTitleFallback && r.Key != "" && !uid(r.Key) {
+			if s.stores[r.Store].Provider[upstream.Provider].GetByTitleFallback && r.Key != "" && !eso.IsUID(r.Key) {
 				o.Calls++ // a title is looked for as a uid first, and then among all
 			}
 		}
-		if c := eso.FindCondition(e.Status.Conditions, "Ready"); c != nil && c.Status == "False" {
-			o.Failing = cmp.Or(c.Message, c.Reason, "not ready")
-		}
+		o.Failing = failing(e.Status.Conditions)
 		all = append(all, o)
 	}
 	for i := range s.push {
@@ -67,9 +65,7 @@ func (s *Set) Demand(upstream eso.Selector) []Object {
 				o.Calls += pushCalls * len(p.Spec.Data)
 			}
 		}
-		if c := eso.FindCondition(p.Status.Conditions, "Ready"); c != nil && c.Status == "False" {
-			o.Failing = cmp.Or(c.Message, c.Reason, "not ready")
-		}
+		o.Failing = failing(p.Status.Conditions)
 		all = append(all, o)
 	}
 	all = slices.DeleteFunc(all, func(o Object) bool { return o.Calls == 0 })
@@ -79,25 +75,17 @@ func (s *Set) Demand(upstream eso.Selector) []Object {
 	return all
 }
 
+// failing says why an object's last refresh failed, or "".
+func failing(all []eso.Condition) string {
+	if c := eso.FindCondition(all, "Ready"); c != nil && c.Status == "False" {
+		return cmp.Or(c.Message, c.Reason, "not ready")
+	}
+	return ""
+}
+
 func name(name, generated string) string {
 	if name == "" && generated != "" {
 		return generated + "*"
 	}
 	return name
-}
-
-// uid reports whether a key has the form of a Keeper record's UID: 16 bytes in
-// base64 for URLs.
-func uid(key string) bool {
-	if len(key) != 22 {
-		return false
-	}
-	for _, c := range []byte(key) {
-		switch {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_':
-		default:
-			return false
-		}
-	}
-	return true
 }

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"sigs.k8s.io/yaml"
+
+	"github.com/tollgate-dev/tollgate/limits"
 )
 
 // Text writes a report for people.
@@ -27,7 +29,7 @@ func (r *Report) Text(w io.Writer) error {
 	}
 	line("peak", "%d calls if all refresh at once, %d in the plan", r.Peak, r.PlannedPeak)
 	if r.Smallest > 0 {
-		line("refreshInterval", "%s is the smallest that is safe for all", short(r.Smallest))
+		line("refreshInterval", "%s is the smallest that is safe for all", limits.FormatDuration(r.Smallest))
 	}
 	line("plan", "%d waves", len(r.Waves))
 	if err := t.Flush(); err != nil {
@@ -50,25 +52,25 @@ func (r *Report) Text(w io.Writer) error {
 
 // document is a report for programs.
 type document struct {
-	Fits            bool           `json:"fits"`
-	Problems        []string       `json:"problems"`
-	Notes           []string       `json:"notes"`
-	Allowed         string         `json:"allowed"`
-	Batch           int64          `json:"batch"`
-	BatchEvery      string         `json:"batch_every"`
-	Objects         int            `json:"objects"`
-	CallsPerDay     float64        `json:"calls_per_day"`
-	CallsPerMonth   float64        `json:"calls_per_month"`
-	CostPerMonth    float64        `json:"cost_per_month,omitempty"`
-	Peak            int64          `json:"peak"`
-	PlannedPeak     int64          `json:"planned_peak"`
-	RefreshInterval string         `json:"smallest_refresh_interval,omitempty"`
-	Failing         []failing      `json:"failing"`
-	FailingPerDay   float64        `json:"failing_calls_per_day"`
-	Waves           []waveDocument `json:"waves"`
+	Fits            bool              `json:"fits"`
+	Problems        []string          `json:"problems"`
+	Notes           []string          `json:"notes"`
+	Allowed         string            `json:"allowed"`
+	Batch           int64             `json:"batch"`
+	BatchEvery      string            `json:"batch_every"`
+	Objects         int               `json:"objects"`
+	CallsPerDay     float64           `json:"calls_per_day"`
+	CallsPerMonth   float64           `json:"calls_per_month"`
+	CostPerMonth    float64           `json:"cost_per_month,omitempty"`
+	Peak            int64             `json:"peak"`
+	PlannedPeak     int64             `json:"planned_peak"`
+	RefreshInterval string            `json:"smallest_refresh_interval,omitempty"`
+	Failing         []failingDocument `json:"failing"`
+	FailingPerDay   float64           `json:"failing_calls_per_day"`
+	Waves           []waveDocument    `json:"waves"`
 }
 
-type failing struct {
+type failingDocument struct {
 	Object
 	Reason string `json:"reason"`
 }
@@ -88,18 +90,18 @@ func (r *Report) document() document {
 	d := document{
 		Fits: r.Fits(), Problems: append([]string{}, r.Problems...), Notes: append([]string{}, r.Notes...), Allowed: r.Allowance.String(),
 		Batch: r.Batch, BatchEvery: r.Pitch.String(), Objects: len(r.Objects), CallsPerDay: r.CallsPerDay, CallsPerMonth: r.CallsPerMonth,
-		CostPerMonth: r.Cost, Peak: r.Peak, PlannedPeak: r.PlannedPeak, Failing: []failing{}, FailingPerDay: r.FailingPerDay, Waves: []waveDocument{},
+		CostPerMonth: r.Cost, Peak: r.Peak, PlannedPeak: r.PlannedPeak, Failing: []failingDocument{}, FailingPerDay: r.FailingPerDay, Waves: []waveDocument{},
 	}
 	if r.Smallest > 0 {
-		d.RefreshInterval = short(r.Smallest)
+		d.RefreshInterval = limits.FormatDuration(r.Smallest)
 	}
 	for _, o := range r.Failing {
-		d.Failing = append(d.Failing, failing{o, o.Failing})
+		d.Failing = append(d.Failing, failingDocument{o, o.Failing})
 	}
 	for _, w := range r.Waves {
 		one := waveDocument{Offset: w.Offset.String(), Calls: w.Calls}
 		for _, o := range w.Objects {
-			one.Objects = append(one.Objects, placedDocument{o.Object, short(o.Every)})
+			one.Objects = append(one.Objects, placedDocument{o.Object, limits.FormatDuration(o.Every)})
 		}
 		d.Waves = append(d.Waves, one)
 	}
@@ -137,7 +139,7 @@ func (r *Report) Shell(w io.Writer) error {
 		}
 		fmt.Fprintf(&b, "# wave %d: %d calls\n", i+1, wave.Calls)
 		for _, o := range wave.Objects {
-			patch := fmt.Sprintf(`{"metadata":{"annotations":{"force-sync":"'"$(date +%%s)"'"}},"spec":{"refreshInterval":"%s"}}`, short(o.Every))
+			patch := fmt.Sprintf(`{"metadata":{"annotations":{"force-sync":"'"$(date +%%s)"'"}},"spec":{"refreshInterval":"%s"}}`, limits.FormatDuration(o.Every))
 			fmt.Fprintf(&b, "kubectl patch %s -n %s %s --type merge -p '%s'\n", strings.ToLower(o.Kind), quote(o.Namespace), quote(o.Name), patch)
 		}
 	}
@@ -154,15 +156,3 @@ func (r *Report) lasts() time.Duration {
 
 // quote makes a word of the shell.
 func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
-
-// short writes a duration without parts that are zero: 1h, not 1h0m0s.
-func short(d time.Duration) string {
-	s := d.String()
-	if strings.HasSuffix(s, "m0s") {
-		s = strings.TrimSuffix(s, "0s")
-	}
-	if strings.HasSuffix(s, "h0m") {
-		s = strings.TrimSuffix(s, "0m")
-	}
-	return s
-}

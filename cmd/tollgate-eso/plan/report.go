@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math"
 	"time"
+
+	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/eso"
 )
 
 // Report is what objects cost, and whether the upstream allows it.
@@ -29,10 +31,6 @@ type Report struct {
 // Fits reports whether the upstream allows what the objects ask for.
 func (r *Report) Fits() bool { return len(r.Problems) == 0 }
 
-// retry is how long External Secrets waits at most before it tries an object
-// again that fails.
-const retry = 420 * time.Second
-
 // Make holds objects against what is allowed.
 func Make(objects []Object, a Allowance) *Report {
 	r := &Report{Allowance: a, Objects: objects}
@@ -49,7 +47,7 @@ func Make(objects []Object, a Allowance) *Report {
 		}
 		if o.Failing != "" {
 			r.Failing = append(r.Failing, o)
-			r.FailingPerDay += math.Ceil(float64(day)/float64(retry)) * float64(o.Calls)
+			r.FailingPerDay += math.Ceil(float64(day)/float64(eso.LongestRetry)) * float64(o.Calls)
 		}
 	}
 	r.CallsPerMonth = r.CallsPerDay * float64(month/day)
@@ -115,6 +113,6 @@ func (r *Report) note(never int, windowed []Object) {
 		add("%d objects have syncWindows, which decide when they refresh: they are not in the plan", len(windowed))
 	}
 	if len(r.Failing) > 0 {
-		add("%d objects fail: External Secrets tries each again every %v, whatever its interval, up to %.0f calls a day for nothing", len(r.Failing), retry, r.FailingPerDay)
+		add("%d objects fail: External Secrets tries each again every %v, whatever its interval, up to %.0f calls a day for nothing", len(r.Failing), eso.LongestRetry, r.FailingPerDay)
 	}
 }

@@ -2,7 +2,6 @@ package push
 
 import (
 	"context"
-	"encoding/base64"
 	"fmt"
 	"slices"
 	"strings"
@@ -46,7 +45,7 @@ func IndexValues(o client.Object) []string {
 			values = append(values, v)
 		}
 	}
-	if owner := ownerOf(e); owner != "" {
+	if owner := e.Owner(); owner != "" {
 		add("owner\x00" + owner)
 	}
 	if windows.Set(e) {
@@ -59,19 +58,12 @@ func IndexValues(o client.Object) []string {
 			add("find\x00" + r.Store.String())
 		default:
 			add("key\x00" + r.Key)
-			if !isUID(r.Key) {
+			if !eso.IsUID(r.Key) {
 				add("title\x00" + r.Store.String())
 			}
 		}
 	}
 	return values
-}
-
-// isUID reports whether a key has the form of Keeper's uids: 16 bytes in
-// base64url. Keys of other providers are names, which an event names alike.
-func isUID(key string) bool {
-	b, err := base64.RawURLEncoding.DecodeString(key)
-	return err == nil && len(b) == 16
 }
 
 // Find returns the external secrets that a job is about, among those that read
@@ -118,17 +110,6 @@ func (x *Index) paused(ctx context.Context, stores []eso.AnyStore) ([]*eso.Exter
 		})
 	})
 	return f.all, err
-}
-
-// ownerOf returns the ClusterExternalSecret that an external secret is made by,
-// or "".
-func ownerOf(e *eso.ExternalSecret) string {
-	for _, o := range e.OwnerReferences {
-		if o.Kind == "ClusterExternalSecret" && strings.HasPrefix(o.APIVersion, eso.Group+"/") {
-			return o.Name
-		}
-	}
-	return ""
 }
 
 // found are external secrets, each once.

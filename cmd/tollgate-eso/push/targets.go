@@ -152,7 +152,7 @@ func (t *targets) wants(e *eso.ExternalSecret, j webhook.Job) bool {
 // annotation too many is better than one too few.
 func (t *targets) when(e *eso.ExternalSecret) time.Time {
 	at := t.forced[client.ObjectKeyFromObject(e)]
-	if owner := ownerOf(e); owner != "" {
+	if owner := e.Owner(); owner != "" {
 		at = t.forced[client.ObjectKey{Name: owner}]
 	}
 	for _, name := range []string{forceSync, forceSyncCluster} {
@@ -164,7 +164,7 @@ func (t *targets) when(e *eso.ExternalSecret) time.Time {
 }
 
 func (t *targets) target(ctx context.Context, e *eso.ExternalSecret) (*target, error) {
-	owner := ownerOf(e)
+	owner := e.Owner()
 	if owner == "" {
 		return &target{members: []*eso.ExternalSecret{e}, calls: e.Calls()}, nil
 	}

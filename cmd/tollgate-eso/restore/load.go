@@ -79,21 +79,10 @@ type loader struct {
 	skipped  []Skipped
 }
 
-// calls returns how many calls a refresh makes to the upstream.
-func (l *loader) calls(e *eso.ExternalSecret) int {
-	n := 0
-	for _, r := range e.Reads() {
-		if l.stores[r.Store] {
-			n++
-		}
-	}
-	return n
-}
-
 func (l *loader) add(ctx context.Context, e *eso.ExternalSecret) error {
 	key := client.ObjectKeyFromObject(e)
 	l.seen[key] = true
-	calls := l.calls(e)
+	calls := e.CallsTo(l.stores)
 	if calls == 0 || !e.DeletionTimestamp.IsZero() {
 		return nil
 	}
@@ -101,7 +90,7 @@ func (l *loader) add(ctx context.Context, e *eso.ExternalSecret) error {
 		l.skipped = append(l.skipped, Skipped{key, why})
 		return nil
 	}
-	owner := ownerOf(e)
+	owner := e.Owner()
 	if owner == "" {
 		t := &Target{Key: key, Priority: priorityOf(e), Calls: calls, Members: []client.ObjectKey{key}}
 		t.resume(l.run, e)
@@ -131,24 +120,13 @@ func (l *loader) addMissing(o *unstructured.Unstructured) error {
 		return fmt.Errorf("ExternalSecret %s/%s: %w", o.GetNamespace(), o.GetName(), err)
 	}
 	key := client.ObjectKeyFromObject(&e)
-	calls := l.calls(&e)
-	if calls == 0 || l.seen[key] || ownerOf(&e) != "" { // a ClusterExternalSecret makes its own
+	calls := e.CallsTo(l.stores)
+	if calls == 0 || l.seen[key] || e.Owner() != "" { // a ClusterExternalSecret makes its own
 		return nil
 	}
 	l.seen[key] = true
 	l.all = append(l.all, &Target{Key: key, Priority: priorityOf(&e), Calls: calls, Members: []client.ObjectKey{key}, Create: o})
 	return nil
-}
-
-// ownerOf returns the ClusterExternalSecret that an external secret is made by,
-// or "".
-func ownerOf(e *eso.ExternalSecret) string {
-	for _, o := range e.OwnerReferences {
-		if o.Kind == "ClusterExternalSecret" && strings.HasPrefix(o.APIVersion, eso.Group+"/") {
-			return o.Name
-		}
-	}
-	return ""
 }
 
 // LastRun returns the name of the run that marked an object of the cluster last;

@@ -264,12 +264,7 @@ func (m *Meter) take(e *eso.ExternalSecret) {
 		s.refreshed = before.refreshed // an older state of the object
 	}
 	for _, u := range m.o.Upstreams {
-		n := 0
-		for _, r := range e.Reads() {
-			if m.stores[u.ID][r.Store] {
-				n++
-			}
-		}
+		n := e.CallsTo(m.stores[u.ID])
 		if n == 0 {
 			continue
 		}
