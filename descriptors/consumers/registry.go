@@ -137,7 +137,8 @@ func (r *Registry) resolve(now limits.Time, s *snapshot, e *tokenEntry) (Grant, 
 			return r.answer(now, g)
 		}
 		st := r.seats.at(number)
-		if st.state.Load()&plainly == 0 { // the token has gone, or is no longer plain, since s was read
+		state := st.state.Load()
+		if state&plainly == 0 { // the token has gone, or is no longer plain, since s was read
 			s, e = r.activate(now, &e.hash)
 			continue
 		}
@@ -146,7 +147,7 @@ func (r *Registry) resolve(now limits.Time, s *snapshot, e *tokenEntry) (Grant, 
 			break
 		}
 		worth := standing(now, t.expires, v.disabled)
-		if worth == Valid && st.state.Load()&(durablePlain|watched) == durablePlain {
+		if worth == Valid && state&(durablePlain|watched) == durablePlain {
 			r.watch(st, v.id, t.id)
 		}
 		return Grant{Consumer: Caller{ID: v.id}, Token: t.id, only: &st.limiter}, worth
