@@ -130,6 +130,18 @@ func (m *Map) Done() {
 	}
 }
 
+// Each calls the function of every key of a mapping that is present, with its
+// value, in no order. Every other key is a problem.
+func (n Node) Each(keys map[string]func(Node)) {
+	m := n.Map()
+	for key, read := range keys {
+		if v, ok := m.Get(key); ok {
+			read(v)
+		}
+	}
+	m.Done()
+}
+
 // nearest returns the word within two edits of s, or "".
 func nearest(s string, words []string) string {
 	best, distance := "", 3

@@ -45,7 +45,7 @@ var redisPrefix = regexp.MustCompile(`^[A-Za-z0-9._:/-]{1,64}$`)
 
 func (r *reader) cluster(n yamlfile.Node) {
 	c := &r.c.Cluster
-	each(n, map[string]func(yamlfile.Node){
+	n.Each(map[string]func(yamlfile.Node){
 		"redis":     func(n yamlfile.Node) { c.Redis = r.redis(n) },
 		"mode":      func(n yamlfile.Node) { c.Mode = redis.Mode(n.OneOf("leased", "strict")) },
 		"on_error":  func(n yamlfile.Node) { c.Error = limits.OnError(n.OneOf("local", "allow", "deny")) },
@@ -58,7 +58,7 @@ func (r *reader) redis(n yamlfile.Node) *Redis {
 		return nil
 	}
 	var c Redis
-	each(n, map[string]func(yamlfile.Node){
+	n.Each(map[string]func(yamlfile.Node){
 		"addresses": func(n yamlfile.Node) {
 			c.Addresses = n.Strings()
 			for _, a := range c.Addresses {
@@ -90,7 +90,7 @@ func (r *reader) redis(n yamlfile.Node) *Redis {
 
 func (r *reader) redisTLS(n yamlfile.Node) *RedisTLS {
 	var t RedisTLS
-	each(n, map[string]func(yamlfile.Node){
+	n.Each(map[string]func(yamlfile.Node){
 		"ca":          func(n yamlfile.Node) { t.CA = r.path(n) },
 		"cert":        func(n yamlfile.Node) { t.Cert = r.path(n) },
 		"key":         func(n yamlfile.Node) { t.Key = r.path(n) },

@@ -29,7 +29,7 @@ func readPlace(n yamlfile.Node) extauthz.Place {
 		}
 	}
 	var scheme yamlfile.Node
-	each(n, map[string]func(yamlfile.Node){
+	n.Each(map[string]func(yamlfile.Node){
 		"header": place("header", func(n yamlfile.Node) { p.Header = headerName(n, n.String()) }),
 		"scheme": func(n yamlfile.Node) { scheme, p.Scheme = n, n.String() },
 		"query":  place("query", func(n yamlfile.Node) { p.Query = nonEmpty(n) }),
@@ -86,7 +86,7 @@ func (r *reader) readAnonymous(n yamlfile.Node) {
 }
 
 func (r *reader) authz(n yamlfile.Node) {
-	each(n, map[string]func(yamlfile.Node){
+	n.Each(map[string]func(yamlfile.Node){
 		"domain": func(n yamlfile.Node) { r.c.Policy.Domain = nonEmpty(n) },
 		"descriptors": func(n yamlfile.Node) {
 			r.c.Policy.Descriptors = nil

@@ -29,24 +29,12 @@ type reader struct {
 	consumersFile, rulesFiles, anonymous, tls, plans yamlfile.Node
 }
 
-// each calls f with the value of every key that is present, and makes every
-// other key of the mapping a problem.
-func each(n yamlfile.Node, keys map[string]func(yamlfile.Node)) {
-	m := n.Map()
-	for key, f := range keys {
-		if v, ok := m.Get(key); ok {
-			f(v)
-		}
-	}
-	m.Done()
-}
-
 func (r *reader) read(n yamlfile.Node) {
 	given := map[string]bool{}
 	note := func(key string, read func(yamlfile.Node)) func(yamlfile.Node) {
 		return func(n yamlfile.Node) { given[key] = true; read(n) }
 	}
-	each(n, map[string]func(yamlfile.Node){
+	n.Each(map[string]func(yamlfile.Node){
 		"listen":            r.listen,
 		"admin":             r.admin,
 		"credentials":       note("credentials", r.credentials),
@@ -74,7 +62,7 @@ func (r *reader) path(n yamlfile.Node) string {
 }
 
 func (r *reader) listen(n yamlfile.Node) {
-	each(n, map[string]func(yamlfile.Node){
+	n.Each(map[string]func(yamlfile.Node){
 		"grpc": func(n yamlfile.Node) { r.c.Listen.GRPC = r.address(n) },
 		"http": func(n yamlfile.Node) {
 			if r.c.Listen.HTTP = r.address(n); strings.HasPrefix(r.c.Listen.HTTP, "unix:") {
@@ -116,7 +104,7 @@ func isHostPort(s string) bool {
 
 func (r *reader) readTLS(n yamlfile.Node) {
 	var t TLS
-	each(n, map[string]func(yamlfile.Node){
+	n.Each(map[string]func(yamlfile.Node){
 		"cert":        func(n yamlfile.Node) { t.Cert = r.path(n) },
 		"key":         func(n yamlfile.Node) { t.Key = r.path(n) },
 		"client_ca":   func(n yamlfile.Node) { t.ClientCA = r.path(n) },
@@ -133,7 +121,7 @@ func (r *reader) readTLS(n yamlfile.Node) {
 }
 
 func (r *reader) admin(n yamlfile.Node) {
-	each(n, map[string]func(yamlfile.Node){
+	n.Each(map[string]func(yamlfile.Node){
 		"token": func(n yamlfile.Node) {
 			if s := n.String(); s != "" {
 				r.c.Admin.Token = sha256.Sum256([]byte(s))
@@ -145,7 +133,7 @@ func (r *reader) admin(n yamlfile.Node) {
 func (r *reader) consumers(n yamlfile.Node) {
 	c := &r.c.Consumers
 	var file, dsn, poll, sessions yamlfile.Node // where they stand
-	each(n, map[string]func(yamlfile.Node){
+	n.Each(map[string]func(yamlfile.Node){
 		"source": func(n yamlfile.Node) {
 			c.Source = n.OneOf(SourceEmbedded, SourceFile, SourcePostgres, SourceMySQL, SourceApollo)
 		},
@@ -219,7 +207,7 @@ func checkDSN(n, dsn yamlfile.Node, c *Consumers, check func(string) error) {
 
 func (r *reader) limits(n yamlfile.Node) {
 	l := &r.c.Limits
-	each(n, map[string]func(yamlfile.Node){
+	n.Each(map[string]func(yamlfile.Node){
 		"mode":    func(n yamlfile.Node) { r.c.Policy.Mode = word(n, modes) },
 		"headers": func(n yamlfile.Node) { r.c.Policy.Headers = word(n, headers) },
 		"default": func(n yamlfile.Node) {
@@ -233,7 +221,7 @@ func (r *reader) limits(n yamlfile.Node) {
 		},
 		"warm_up": func(n yamlfile.Node) { l.WarmUp = consumers.ReadWarmUp(n, l.WarmUp) },
 		"cache": func(n yamlfile.Node) {
-			each(n, map[string]func(yamlfile.Node){
+			n.Each(map[string]func(yamlfile.Node){
 				"size": func(n yamlfile.Node) { l.Cache.Size = int(n.Int(1, 100_000_000)) },
 				"idle": func(n yamlfile.Node) { l.Cache.Idle = positive(n) },
 			})
@@ -277,7 +265,7 @@ func ParseMode(s string) (extauthz.Mode, error) {
 func ModeWord(m extauthz.Mode) string { return modes[m].word }
 
 func (r *reader) rules(n yamlfile.Node) {
-	each(n, map[string]func(yamlfile.Node){
+	n.Each(map[string]func(yamlfile.Node){
 		"files": func(n yamlfile.Node) {
 			r.rulesFiles = n
 			for _, e := range n.List() {
@@ -290,7 +278,7 @@ func (r *reader) rules(n yamlfile.Node) {
 
 func (r *reader) telemetry(n yamlfile.Node) {
 	t := &r.c.Telemetry
-	each(n, map[string]func(yamlfile.Node){
+	n.Each(map[string]func(yamlfile.Node){
 		"traces":        func(n yamlfile.Node) { t.Traces = n.OneOf("none", "otlp") == "otlp" },
 		"top_consumers": func(n yamlfile.Node) { t.TopConsumers = int(n.Int(0, 10_000)) },
 		"audit": func(n yamlfile.Node) {
@@ -299,7 +287,7 @@ func (r *reader) telemetry(n yamlfile.Node) {
 			}
 		},
 		"log": func(n yamlfile.Node) {
-			each(n, map[string]func(yamlfile.Node){
+			n.Each(map[string]func(yamlfile.Node){
 				"level":          func(n yamlfile.Node) { t.LogLevel = word(n, levels) },
 				"format":         func(n yamlfile.Node) { t.LogFormat = n.OneOf("json", "text") },
 				"refusals_every": func(n yamlfile.Node) { t.RefusalsEvery = positive(n) },

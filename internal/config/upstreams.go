@@ -50,7 +50,7 @@ func (r *reader) upstreams(n yamlfile.Node) {
 func ParseUpstreams(file string, data []byte) ([]*upstreams.Config, error) {
 	doc := yamlfile.Parse(file, data, yamlfile.Options{})
 	var r reader
-	each(doc.Root(), map[string]func(yamlfile.Node){"upstreams": r.upstreams})
+	doc.Root().Each(map[string]func(yamlfile.Node){"upstreams": r.upstreams})
 	return r.c.Upstreams, doc.Err()
 }
 
@@ -61,7 +61,7 @@ func readUpstream(n yamlfile.Node) *upstreams.Config {
 		u.ID = p.OneOf(Presets()...)
 		preset(u)
 	}
-	each(n, map[string]func(yamlfile.Node){
+	n.Each(map[string]func(yamlfile.Node){
 		"id":       func(n yamlfile.Node) { u.ID = upstreamID(n) },
 		"preset":   func(yamlfile.Node) {},
 		"match":    func(n yamlfile.Node) { u.Hosts = readMatch(n) },
@@ -86,7 +86,7 @@ func preset(u *upstreams.Config) {
 		return // an unknown name, which is reported
 	}
 	n := yamlfile.Parse(name, data, yamlfile.Options{}).Root() // a test reads all of them
-	each(n, map[string]func(yamlfile.Node){
+	n.Each(map[string]func(yamlfile.Node){
 		"match":    func(n yamlfile.Node) { u.Hosts = readMatch(n) },
 		"limits":   func(n yamlfile.Node) { u.Limits = readUpstreamLimits(n) },
 		"pressure": func(n yamlfile.Node) { readPressure(n, u) },
@@ -103,7 +103,7 @@ func upstreamID(n yamlfile.Node) string {
 }
 
 func readMatch(n yamlfile.Node) (hosts []string) {
-	each(n, map[string]func(yamlfile.Node){"host": func(n yamlfile.Node) {
+	n.Each(map[string]func(yamlfile.Node){"host": func(n yamlfile.Node) {
 		list := []yamlfile.Node{n}
 		if n.IsList() {
 			list = n.List()
@@ -173,7 +173,7 @@ func readPart(n yamlfile.Node) (float64, bool) {
 
 func readPressure(n yamlfile.Node, u *upstreams.Config) {
 	p := &u.Pressure
-	each(n, map[string]func(yamlfile.Node){
+	n.Each(map[string]func(yamlfile.Node){
 		"signals": func(n yamlfile.Node) {
 			u.Signals = nil
 			for _, e := range n.List() {
@@ -194,7 +194,7 @@ func readPressure(n yamlfile.Node, u *upstreams.Config) {
 
 func readSignal(n yamlfile.Node) upstreams.Signal {
 	var s upstreams.Signal
-	each(n, map[string]func(yamlfile.Node){
+	n.Each(map[string]func(yamlfile.Node){
 		"status": func(n yamlfile.Node) { s.Status = int(n.Int(100, 599)) },
 		"body":   func(n yamlfile.Node) { s.Body = nonEmpty(n) },
 		"header": func(n yamlfile.Node) { s.Header = headerName(n, n.String()) },
@@ -222,7 +222,7 @@ func readAnswer(n yamlfile.Node) upstreams.Answering {
 		style(n)
 		return a
 	}
-	each(n, map[string]func(yamlfile.Node){
+	n.Each(map[string]func(yamlfile.Node){
 		"style": style,
 		"status": func(n yamlfile.Node) {
 			if a.Status = int(n.Int(403, 429)); a.Status != 403 && a.Status != 429 {
@@ -246,7 +246,7 @@ func readPlaceOf(n yamlfile.Node) upstreams.Source {
 
 func readBudget(n yamlfile.Node) *upstreams.Budget {
 	b := &upstreams.Budget{Alerts: []float64{0.5, 0.8, 0.95}}
-	each(n, map[string]func(yamlfile.Node){
+	n.Each(map[string]func(yamlfile.Node){
 		"calls": func(n yamlfile.Node) { b.Periods = readPeriods(n) },
 		"timezone": func(n yamlfile.Node) {
 			var err error
@@ -302,7 +302,7 @@ func readClasses(n yamlfile.Node) []upstreams.Class {
 	var reserved float64
 	for _, e := range n.List() {
 		var c upstreams.Class
-		each(e, map[string]func(yamlfile.Node){
+		e.Each(map[string]func(yamlfile.Node){
 			"name":    func(n yamlfile.Node) { c.Name = nonEmpty(n) },
 			"reserve": func(n yamlfile.Node) { c.Reserve = part(n) },
 		})

@@ -80,11 +80,11 @@ func Parse(file string, data []byte, o yamlfile.Options) (*Config, error) {
 	if doc.Empty() {
 		return c, doc.Err()
 	}
-	each(doc.Root(), map[string]func(yamlfile.Node){
+	doc.Root().Each(map[string]func(yamlfile.Node){
 		"listen": func(n yamlfile.Node) { c.Listen = n.String() },
 		"status": func(n yamlfile.Node) { c.Status = n.String() },
 		"tls": func(n yamlfile.Node) {
-			each(n, map[string]func(yamlfile.Node){
+			n.Each(map[string]func(yamlfile.Node){
 				"cert":      func(n yamlfile.Node) { c.TLS.Cert = n.String() },
 				"key":       func(n yamlfile.Node) { c.TLS.Key = n.String() },
 				"client_ca": func(n yamlfile.Node) { c.TLS.ClientCA = n.String() },
@@ -94,7 +94,7 @@ func Parse(file string, data []byte, o yamlfile.Options) (*Config, error) {
 			}
 		},
 		"tollgate": func(n yamlfile.Node) {
-			each(n, map[string]func(yamlfile.Node){
+			n.Each(map[string]func(yamlfile.Node){
 				"server": func(n yamlfile.Node) { c.Server = n.String() },
 				"token":  func(n yamlfile.Node) { c.Token = n.String() },
 			})
@@ -102,10 +102,10 @@ func Parse(file string, data []byte, o yamlfile.Options) (*Config, error) {
 		"upstreams": c.readUpstreams,
 		"webhooks":  func(yamlfile.Node) {}, // below: they name upstreams
 		"savings": func(n yamlfile.Node) {
-			each(n, map[string]func(yamlfile.Node){"polled": func(n yamlfile.Node) { c.Polled = positive(n) }})
+			n.Each(map[string]func(yamlfile.Node){"polled": func(n yamlfile.Node) { c.Polled = positive(n) }})
 		},
 		"push": func(n yamlfile.Node) {
-			each(n, map[string]func(yamlfile.Node){
+			n.Each(map[string]func(yamlfile.Node){
 				"coalesce": func(n yamlfile.Node) { c.Coalesce = positive(n) },
 				"net":      func(n yamlfile.Node) { c.Net = positive(n) },
 			})
@@ -115,17 +115,6 @@ func Parse(file string, data []byte, o yamlfile.Options) (*Config, error) {
 		c.readHooks(n)
 	}
 	return c, doc.Err()
-}
-
-// each reads the keys of a mapping. What is not among them is a problem.
-func each(n yamlfile.Node, keys map[string]func(yamlfile.Node)) {
-	m := n.Map()
-	for key, read := range keys {
-		if v, ok := m.Get(key); ok {
-			read(v)
-		}
-	}
-	m.Done()
 }
 
 func positive(n yamlfile.Node) time.Duration {
@@ -140,12 +129,12 @@ func (c *Config) readUpstreams(n yamlfile.Node) {
 	c.Upstreams = nil
 	for _, e := range n.List() {
 		u := Upstream{Stores: eso.Selector{Provider: "keepersecurity"}}
-		each(e, map[string]func(yamlfile.Node){
+		e.Each(map[string]func(yamlfile.Node){
 			"id":           func(n yamlfile.Node) { u.ID = n.String() },
 			"provider":     func(n yamlfile.Node) { u.Stores.Provider = n.String() },
 			"sync_windows": func(n yamlfile.Node) { u.Windows = positive(n) },
 			"park": func(n yamlfile.Node) {
-				each(n, map[string]func(yamlfile.Node){
+				n.Each(map[string]func(yamlfile.Node){
 					"all":   func(n yamlfile.Node) { u.Park.All = n.Bool() },
 					"after": func(n yamlfile.Node) { u.Park.After = int(n.Int(3, 1000)) },
 					"every": func(n yamlfile.Node) { u.Park.Every = positive(n) },
@@ -204,7 +193,7 @@ func (c *Config) readHook(n yamlfile.Node) webhook.Hook {
 	if p, ok := n.Map().Get("preset"); ok {
 		h.Adapter = webhook.Presets()[p.OneOf("keeper")]
 	}
-	each(n, map[string]func(yamlfile.Node){
+	n.Each(map[string]func(yamlfile.Node){
 		"preset":      func(yamlfile.Node) {},
 		"name":        func(n yamlfile.Node) { h.Name = n.String() },
 		"upstream":    func(n yamlfile.Node) { h.Upstream = n.String() },
