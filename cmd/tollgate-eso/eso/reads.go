@@ -113,7 +113,7 @@ func IsUID(key string) bool {
 // "".
 func (e *ExternalSecret) Owner() string {
 	for _, o := range e.OwnerReferences {
-		if o.Kind == "ClusterExternalSecret" && strings.HasPrefix(o.APIVersion, Group+"/") {
+		if o.Kind == ClusterExternalSecretKind && strings.HasPrefix(o.APIVersion, Group+"/") {
 			return o.Name
 		}
 	}
@@ -136,6 +136,13 @@ func (e *ExternalSecret) Stores() []Store {
 const (
 	defaultRefresh = time.Hour
 	LongestRetry   = 7 * time.Minute
+)
+
+// Annotations that make External Secrets refresh. A ClusterExternalSecret passes
+// the second on to its external secrets, and takes away the first.
+const (
+	ForceSync        = "force-sync"
+	ForceSyncCluster = "external-secrets.io/force-sync"
 )
 
 // RefreshEvery returns the interval of periodic refreshes; 0: there are none.

@@ -454,6 +454,36 @@ func TestK25NotParked(t *testing.T) {
 	})
 }
 
+// TestHopeless: who cannot be parked, and why.
+func TestHopeless(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		change func(e *eso.ExternalSecret)
+		want   string
+	}{
+		{"one like any other", func(*eso.ExternalSecret) {}, ""},
+		{"a ClusterExternalSecret's", owned("external-secrets.io/v1"), "a ClusterExternalSecret makes it, and would undo that"},
+		{"another one's, of the same kind", owned("example.com/v1"), ""},
+		{"on change", func(e *eso.ExternalSecret) { e.Spec.RefreshPolicy = "OnChange" }, "refreshPolicy OnChange"},
+		{"never synced", func(e *eso.ExternalSecret) { e.Status.SyncedResourceVersion = "" }, "it has never synced"},
+		{"no interval", func(e *eso.ExternalSecret) { e.Spec.RefreshInterval.Duration = 0 }, "refreshInterval 0: its Secret is missing or was changed"},
+	} {
+		e := externalSecret("a", "1", time.Hour)
+		e.Status.SyncedResourceVersion = "1-a"
+		c.change(e)
+		if got := guard.Hopeless(e); got != c.want {
+			t.Errorf("%s: Hopeless = %q, want %q", c.name, got, c.want)
+		}
+	}
+}
+
+// owned gives an external secret an owner of the kind ClusterExternalSecret.
+func owned(version string) func(*eso.ExternalSecret) {
+	return func(e *eso.ExternalSecret) {
+		e.OwnerReferences = []metav1.OwnerReference{{APIVersion: version, Kind: eso.ClusterExternalSecretKind, Name: "c"}}
+	}
+}
+
 // TestFailures holds the estimate to the sum of the waits.
 func TestFailures(t *testing.T) {
 	at, wait := time.Duration(0), time.Second

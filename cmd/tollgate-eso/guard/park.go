@@ -3,7 +3,6 @@ package guard
 import (
 	"encoding/json"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -68,9 +67,8 @@ func Failures(d time.Duration) int {
 
 // Hopeless says why an external secret that fails cannot be parked; "": it can.
 func Hopeless(e *eso.ExternalSecret) string {
-	owned := func(o metav1.OwnerReference) bool { return o.Kind == "ClusterExternalSecret" }
 	switch {
-	case slices.ContainsFunc(e.OwnerReferences, owned):
+	case e.Owner() != "":
 		return "a ClusterExternalSecret makes it, and would undo that"
 	case e.Spec.RefreshPolicy != "" && e.Spec.RefreshPolicy != "Periodic":
 		return "refreshPolicy " + e.Spec.RefreshPolicy

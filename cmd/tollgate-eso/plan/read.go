@@ -68,7 +68,7 @@ func (s *Set) take(u *unstructured.Unstructured) error {
 	if u.GetName() == "" && u.GetGenerateName() == "" {
 		return fmt.Errorf("%s: no metadata.name", kind)
 	}
-	if u.GetNamespace() == "" && kind != eso.ClusterSecretStoreKind && kind != "ClusterExternalSecret" {
+	if u.GetNamespace() == "" && kind != eso.ClusterSecretStoreKind && kind != eso.ClusterExternalSecretKind {
 		u.SetNamespace("default")
 	}
 	into := func(o any) error {
@@ -92,7 +92,7 @@ func (s *Set) take(u *unstructured.Unstructured) error {
 		err := into(&p)
 		s.push = append(s.push, p)
 		return err
-	case "ClusterExternalSecret":
+	case eso.ClusterExternalSecretKind:
 		var c clusterExternalSecret
 		err := into(&c)
 		s.clusters = append(s.clusters, c)

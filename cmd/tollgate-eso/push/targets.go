@@ -20,13 +20,6 @@ import (
 	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/windows"
 )
 
-// Annotations that make External Secrets refresh. A ClusterExternalSecret passes
-// the second on to its external secrets, and takes away the first.
-const (
-	forceSync        = "force-sync"
-	forceSyncCluster = "external-secrets.io/force-sync"
-)
-
 // target is what is annotated: an external secret, or the ClusterExternalSecret
 // that would undo it.
 type target struct {
@@ -155,7 +148,7 @@ func (t *targets) when(e *eso.ExternalSecret) time.Time {
 	if owner := e.Owner(); owner != "" {
 		at = t.forced[client.ObjectKey{Name: owner}]
 	}
-	for _, name := range []string{forceSync, forceSyncCluster} {
+	for _, name := range []string{eso.ForceSync, eso.ForceSyncCluster} {
 		if sec, err := strconv.ParseInt(e.Annotations[name], 10, 64); err == nil && time.Unix(sec, 0).After(at) {
 			at = time.Unix(sec, 0)
 		}
@@ -263,13 +256,13 @@ func (t *targets) value(now time.Time, next *target) int64 {
 
 // patch returns what changes in an object of which kind.
 func (n *target) patch(value int64) (kind string, patch []byte, err error) {
-	name, kind := forceSync, "ExternalSecret"
+	name, kind := eso.ForceSync, "ExternalSecret"
 	switch {
 	case n.release:
 		patch, err = windows.Release(n.members[0])
 		return kind, patch, err
 	case n.cluster != "":
-		name, kind = forceSyncCluster, "ClusterExternalSecret"
+		name, kind = eso.ForceSyncCluster, eso.ClusterExternalSecretKind
 	case guard.Parked(n.members[0]): // its record has changed: it may be whole again
 		patch, err = guard.Release(n.members[0], map[string]any{name: strconv.FormatInt(value, 10)})
 		return kind, patch, err
