@@ -46,9 +46,10 @@ func newRestore() *cobra.Command {
 		Short: "Refresh all external secrets of an upstream, no faster than it allows",
 		Long: `Makes External Secrets refresh all external secrets of an upstream's stores, as
 many at a time as Tollgate says that the upstream allows, and creates those of
-manifests that are missing. The annotation tollgate.dev/restore-priority, a whole
-number, puts some before others: the next priority begins when all of the one
-before have synced or failed.
+manifests that are missing, with their namespaces and stores. The annotation
+tollgate.dev/restore-priority, a whole number, puts some before others, and what
+makes a Secret that a store or a template needs comes before those who need it. A
+wave begins when all of the one before have synced or failed.
 
 What is done is kept in the cluster, so that a run that was killed goes on with
 --resume, or with the same --run. Needs Tollgate's admin API; its token is in
@@ -64,7 +65,7 @@ command line is wrong.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.do(cmd) },
 	}
 	flags := c.Flags()
-	flags.StringSliceVarP(&f.files, "file", "f", nil, "manifests of external secrets to create where missing: a file, a folder, or - for standard input")
+	flags.StringSliceVarP(&f.files, "file", "f", nil, "manifests of external secrets, stores and namespaces to create where missing: a file, a folder, or - for standard input")
 	f.add(c)
 	flags.StringVar(&f.server, "server", "http://127.0.0.1:8080", "Tollgate's admin API")
 	flags.StringVar(&f.run, "run", "", "the run's name; one that exists goes on (default: a new one by the time)")
@@ -90,7 +91,7 @@ func (f *restoreFlags) do(cmd *cobra.Command) error {
 	if err != nil {
 		return commandline.Wrong(err)
 	}
-	missing, err := restore.Manifests(objects)
+	given, err := restore.NewManifests(objects)
 	if err != nil {
 		return commandline.Wrong(err)
 	}
@@ -103,7 +104,7 @@ func (f *restoreFlags) do(cmd *cobra.Command) error {
 	if err := f.name(ctx, kubernetes); err != nil {
 		return err
 	}
-	targets, skipped, err := kubernetes.Load(ctx, selector, f.run, missing)
+	targets, skipped, err := kubernetes.Load(ctx, selector, f.run, given)
 	if err != nil {
 		return err
 	}
@@ -123,6 +124,13 @@ func (f *restoreFlags) do(cmd *cobra.Command) error {
 	printWaves(out, state, targets)
 	if f.dryRun {
 		return nil
+	}
+	created, err := kubernetes.Prepare(ctx, given)
+	if err != nil {
+		return err
+	}
+	if created > 0 {
+		fmt.Fprintf(out, "created %d namespaces and stores\n", created)
 	}
 	go func() { _ = watcher.Run(ctx) }() // ends with ctx; it tells of a pause at once
 	return f.restore(ctx, cmd, restore.Options{Cluster: kubernetes, Allowance: watcher, Upstream: f.upstream, Run: f.run,
@@ -187,6 +195,9 @@ func printWaves(w io.Writer, s allowance.State, targets []*restore.Target) {
 		}
 		objects, calls = objects+members, calls+wave.Calls()
 		fmt.Fprintf(w, "wave %d, priority %d: %d external secrets, %d calls", i+1, wave.Priority, members, wave.Calls())
+		if wave.Depth > 0 {
+			fmt.Fprint(w, ", which need Secrets of those before")
+		}
 		for _, more := range []struct {
 			n    int
 			what string

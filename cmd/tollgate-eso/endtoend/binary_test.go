@@ -3,13 +3,13 @@ package endtoend_test
 import (
 	"bufio"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -48,14 +48,25 @@ func startProgram(t *testing.T, binary, config, dir string) *program {
 	return nil
 }
 
+// buildCompanion builds tollgate-eso, once for all tests.
 func buildCompanion(t *testing.T) string {
 	t.Helper()
-	binary := filepath.Join(t.TempDir(), "tollgate-eso")
-	build := exec.Command("go", "build", "-o", binary, "..")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatal(errors.Join(err, errors.New(string(out))))
-	}
+	binary, err := builtCompanion()
+	must(t, err)
 	return binary
+}
+
+var builtCompanion = sync.OnceValues(func() (string, error) { return build("..", ".", "tollgate-eso") })
+
+// build builds a program, from a folder, beside the cluster's files.
+func build(dir, pkg, name string) (string, error) {
+	binary := filepath.Join(cluster.Dir, name)
+	cmd := exec.Command("go", "build", "-o", binary, pkg)
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%w\n%s", err, out)
+	}
+	return binary, nil
 }
 
 // TestKillLosesNothing: what was answered with 202 outlives kill -9, SIGTERM ends

@@ -51,7 +51,7 @@ func TestK18Index(t *testing.T) {
 
 	here := eso.AnyStore{Store: eso.Store{Kind: eso.SecretStoreKind, Namespace: ns, Name: "keeper"}}
 	byTitle := here
-	byTitle.ByTitle = true
+	byTitle.Provider.GetByTitleFallback = true
 	for _, want := range []struct {
 		name  string
 		job   webhook.Job

@@ -3,11 +3,10 @@ package endtoend_test
 import (
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -89,14 +88,12 @@ func must(t *testing.T, err error) {
 
 func buildTollgate(t *testing.T) string {
 	t.Helper()
-	binary := filepath.Join(t.TempDir(), "tollgate")
-	build := exec.Command("go", "build", "-o", binary, "./cmd/tollgate")
-	build.Dir = "../../.."
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatal(errors.Join(err, fmt.Errorf("%s", out)))
-	}
+	binary, err := builtTollgate()
+	must(t, err)
 	return binary
 }
+
+var builtTollgate = sync.OnceValues(func() (string, error) { return build("../../..", "./cmd/tollgate", "tollgate") })
 
 // companionConfig is the companion before the lab's Tollgate.
 func (l *lab) companionConfig(t *testing.T, namespace string) *config.Config {

@@ -14,7 +14,7 @@ import (
 func (s *SecretStore) DeepCopyObject() runtime.Object {
 	c := *s
 	s.ObjectMeta.DeepCopyInto(&c.ObjectMeta)
-	c.Spec.Provider, c.Status.Conditions = maps.Clone(s.Spec.Provider), slices.Clone(s.Status.Conditions)
+	c.Spec.Provider, c.Status.Conditions = cloneProviders(s.Spec.Provider), slices.Clone(s.Status.Conditions)
 	return &c
 }
 
@@ -22,7 +22,7 @@ func (s *SecretStore) DeepCopyObject() runtime.Object {
 func (s *ClusterSecretStore) DeepCopyObject() runtime.Object {
 	c := *s
 	s.ObjectMeta.DeepCopyInto(&c.ObjectMeta)
-	c.Spec.Provider, c.Status.Conditions = maps.Clone(s.Spec.Provider), slices.Clone(s.Status.Conditions)
+	c.Spec.Provider, c.Status.Conditions = cloneProviders(s.Spec.Provider), slices.Clone(s.Status.Conditions)
 	return &c
 }
 
@@ -31,6 +31,7 @@ func (e *ExternalSecret) DeepCopyObject() runtime.Object {
 	c := *e
 	e.ObjectMeta.DeepCopyInto(&c.ObjectMeta)
 	c.Spec.RefreshInterval = clone(e.Spec.RefreshInterval)
+	c.Spec.Target.Template = e.Spec.Target.Template.deepCopy()
 	c.Spec.SyncWindows = clone(e.Spec.SyncWindows)
 	if c.Spec.SyncWindows != nil {
 		c.Spec.SyncWindows.Windows = slices.Clone(c.Spec.SyncWindows.Windows)
@@ -100,6 +101,26 @@ func (r *SourceRef) deepCopy() *SourceRef {
 	c := clone(r)
 	if c != nil {
 		c.SecretStoreRef, c.GeneratorRef = clone(r.SecretStoreRef), clone(r.GeneratorRef)
+	}
+	return c
+}
+
+func (t *Template) deepCopy() *Template {
+	c := clone(t)
+	if c != nil {
+		c.TemplateFrom = slices.Clone(t.TemplateFrom)
+		for i := range c.TemplateFrom {
+			c.TemplateFrom[i].Secret = clone(c.TemplateFrom[i].Secret)
+		}
+	}
+	return c
+}
+
+func cloneProviders(all map[string]Provider) map[string]Provider {
+	c := maps.Clone(all)
+	for name, p := range c {
+		p.Secrets = slices.Clone(p.Secrets)
+		c[name] = p
 	}
 	return c
 }

@@ -17,7 +17,7 @@ type Selector struct {
 // AnyStore is a store of either kind.
 type AnyStore struct {
 	Store
-	ByTitle    bool // keys may be titles
+	Provider   Provider
 	Conditions []Condition
 	Object     client.Object
 }
@@ -36,21 +36,22 @@ func (s Selector) Select(ctx context.Context, r client.Reader) ([]AnyStore, erro
 	for i := range local.Items {
 		o := &local.Items[i]
 		store := Store{Kind: SecretStoreKind, Namespace: o.Namespace, Name: o.Name}
-		if p, ok := s.fits(store, o.Spec); ok {
-			all = append(all, AnyStore{Store: store, ByTitle: p.GetByTitleFallback, Conditions: o.Status.Conditions, Object: o})
+		if p, ok := s.Fits(store, o.Spec); ok {
+			all = append(all, AnyStore{Store: store, Provider: p, Conditions: o.Status.Conditions, Object: o})
 		}
 	}
 	for i := range cluster.Items {
 		o := &cluster.Items[i]
 		store := Store{Kind: ClusterSecretStoreKind, Name: o.Name}
-		if p, ok := s.fits(store, o.Spec); ok {
-			all = append(all, AnyStore{Store: store, ByTitle: p.GetByTitleFallback, Conditions: o.Status.Conditions, Object: o})
+		if p, ok := s.Fits(store, o.Spec); ok {
+			all = append(all, AnyStore{Store: store, Provider: p, Conditions: o.Status.Conditions, Object: o})
 		}
 	}
 	return all, nil
 }
 
-func (s Selector) fits(store Store, spec StoreSpec) (Provider, bool) {
+// Fits returns the provider of a store that draws on the upstream; false: it does not.
+func (s Selector) Fits(store Store, spec StoreSpec) (Provider, bool) {
 	p, ok := spec.Provider[s.Provider]
 	return p, ok && (len(s.Stores) == 0 || slices.Contains(s.Stores, store))
 }

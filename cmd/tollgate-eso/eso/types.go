@@ -9,10 +9,11 @@ import (
 // Group is the API group of all objects here.
 const Group = "external-secrets.io"
 
-// Kinds of stores, as references name them.
+// Kinds, as references name them.
 const (
-	SecretStoreKind        = "SecretStore"
-	ClusterSecretStoreKind = "ClusterSecretStore"
+	SecretStoreKind           = "SecretStore"
+	ClusterSecretStoreKind    = "ClusterSecretStore"
+	ClusterExternalSecretKind = "ClusterExternalSecret"
 )
 
 // V1 names a kind of version v1.
@@ -70,8 +71,12 @@ type StoreSpec struct {
 
 // Provider is what matters here of a provider's configuration.
 type Provider struct {
-	GetByTitleFallback bool `json:"getByTitleFallback,omitempty"` // of keepersecurity: keys may be titles
+	GetByTitleFallback bool        `json:"getByTitleFallback,omitempty"` // of keepersecurity: keys may be titles
+	Secrets            []SecretRef `json:"-"`                            // what it authenticates with, wherever that stands
 }
+
+// SecretRef names a Secret. Without a Namespace it is that of who names it.
+type SecretRef struct{ Namespace, Name string }
 
 // StoreStatus is how a store stands.
 type StoreStatus struct {
@@ -108,6 +113,7 @@ type ExternalSecretSpec struct {
 	RefreshPolicy   string           `json:"refreshPolicy,omitempty"`   // CreatedOnce, Periodic (default) or OnChange
 	RefreshInterval *metav1.Duration `json:"refreshInterval,omitempty"` // nil: 1h
 	SyncWindows     *SyncWindows     `json:"syncWindows,omitempty"`
+	Target          Target           `json:"target,omitempty"`
 	Data            []Data           `json:"data,omitempty"`
 	DataFrom        []DataFrom       `json:"dataFrom,omitempty"`
 }
@@ -116,6 +122,28 @@ type ExternalSecretSpec struct {
 type StoreRef struct {
 	Name string `json:"name,omitempty"`
 	Kind string `json:"kind,omitempty"`
+}
+
+// Target is the Secret that an external secret makes.
+type Target struct {
+	Name           string    `json:"name,omitempty"` // "": the external secret's own
+	CreationPolicy string    `json:"creationPolicy,omitempty"`
+	Template       *Template `json:"template,omitempty"`
+}
+
+// Template is of what a Secret is made beside what is read.
+type Template struct {
+	TemplateFrom []TemplateFrom `json:"templateFrom,omitempty"`
+}
+
+// TemplateFrom is one source of a template.
+type TemplateFrom struct {
+	Secret *TemplateSecret `json:"secret,omitempty"`
+}
+
+// TemplateSecret is a Secret that has to be there.
+type TemplateSecret struct {
+	Name string `json:"name"`
 }
 
 // SyncWindows restrict periodic refreshes.

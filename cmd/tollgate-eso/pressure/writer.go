@@ -170,7 +170,7 @@ func (w *Writer) deny(ctx context.Context, now, until time.Time, stores []eso.An
 		case err != nil:
 			return fmt.Errorf("sync window of %s: %w", client.ObjectKeyFromObject(e), err)
 		case object.Spec.SyncWindows == nil: // an older External Secrets: the API server drops what its CRD does not have
-			w.o.Log.Warn("this External Secrets has no syncWindows: they want 2.9 or later", "external_secret", client.ObjectKeyFromObject(e).String())
+			w.o.Log.Warn("this External Secrets has no syncWindows: they want 2.7 or later", "external_secret", client.ObjectKeyFromObject(e).String())
 		default:
 			w.denied.Inc()
 			w.o.Recorder.Eventf(e, nil, corev1.EventTypeNormal, "RefreshPaused", "Throttle", "no periodic refresh until %s", until.UTC().Format(time.RFC3339))

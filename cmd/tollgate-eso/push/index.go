@@ -81,7 +81,7 @@ func (x *Index) Find(ctx context.Context, j webhook.Job, stores []eso.AnyStore) 
 		switch {
 		case j.Kind == webhook.Every || j.Kind == webhook.Net:
 			lists = []string{"store"}
-		case j.Kind == webhook.ByUID && s.ByTitle:
+		case j.Kind == webhook.ByUID && s.Provider.GetByTitleFallback:
 			lists = append(lists, "title") // a uid says nothing about which title it has
 		}
 		for _, l := range lists {

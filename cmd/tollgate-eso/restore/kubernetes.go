@@ -16,13 +16,6 @@ import (
 	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/eso"
 )
 
-// Annotations that make External Secrets refresh. A ClusterExternalSecret passes
-// the second on to its external secrets, and takes away the first.
-const (
-	forceSync        = "force-sync"
-	forceSyncCluster = "external-secrets.io/force-sync"
-)
-
 // Kubernetes is the cluster itself.
 type Kubernetes struct {
 	Client client.Client // reads external secrets from a cache
@@ -43,7 +36,7 @@ func (k Kubernetes) Send(ctx context.Context, t *Target, run string, now time.Ti
 	}
 	t.before[t.Key] = e.Status.SyncedResourceVersion
 	m := mark{Run: run, At: now, Before: e.Status.SyncedResourceVersion}
-	return k.patch(ctx, t, &e, forceSync, m)
+	return k.patch(ctx, t, &e, eso.ForceSync, m)
 }
 
 // sendCluster makes a ClusterExternalSecret pass a refresh on to its external
@@ -60,7 +53,7 @@ func (k Kubernetes) sendCluster(ctx context.Context, t *Target, run string, now 
 	if err != nil {
 		return false, gone(err)
 	}
-	return k.patch(ctx, t, o, forceSyncCluster, mark{Run: run, At: now})
+	return k.patch(ctx, t, o, eso.ForceSyncCluster, mark{Run: run, At: now})
 }
 
 // patch annotates an object, unless somebody has changed it since it was read: its
@@ -81,7 +74,7 @@ func (k Kubernetes) patch(ctx context.Context, t *Target, o client.Object, name 
 	}
 	kind := "ExternalSecret"
 	if t.Key.Namespace == "" {
-		kind = "ClusterExternalSecret"
+		kind = eso.ClusterExternalSecretKind
 	}
 	u := &unstructured.Unstructured{}
 	u.SetGroupVersionKind(eso.V1(kind))
@@ -158,6 +151,6 @@ func (k Kubernetes) Outcome(ctx context.Context, t *Target) (Outcome, string, er
 
 func (k Kubernetes) clusterExternalSecret(ctx context.Context, name string) (*unstructured.Unstructured, error) {
 	o := &unstructured.Unstructured{}
-	o.SetGroupVersionKind(eso.V1("ClusterExternalSecret"))
+	o.SetGroupVersionKind(eso.V1(eso.ClusterExternalSecretKind))
 	return o, k.Client.Get(ctx, client.ObjectKey{Name: name}, o)
 }

@@ -3,7 +3,6 @@ package restore
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -11,7 +10,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/eso"
-	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/manifests"
 )
 
 // Skipped is an external secret that no write makes External Secrets refresh.
@@ -23,30 +21,35 @@ type Skipped struct {
 // Load returns the external secrets of an upstream's stores as targets, in order,
 // with what the run has done already; and those that nothing reaches. Of manifests,
 // those are added that the cluster does not have.
-func (k Kubernetes) Load(ctx context.Context, s eso.Selector, run string, manifests []*unstructured.Unstructured) ([]*Target, []Skipped, error) {
+func (k Kubernetes) Load(ctx context.Context, s eso.Selector, run string, m Manifests) ([]*Target, []Skipped, error) {
 	stores, err := s.Select(ctx, k.Client)
 	if err != nil {
 		return nil, nil, err
 	}
+	l := loader{k: k, run: run, stores: map[eso.Store]bool{}, providers: map[eso.Store]eso.Provider{}, seen: map[client.ObjectKey]bool{}, clusters: map[string]*Target{}}
+	for _, o := range m.specs {
+		if p, ok := s.Fits(o.Store, o.spec); ok {
+			l.stores[o.Store], l.providers[o.Store] = true, p
+		}
+	}
+	for _, store := range stores { // the cluster's own counts
+		l.stores[store.Store], l.providers[store.Store] = true, store.Provider
+	}
 	var list eso.ExternalSecretList
 	if err := k.Client.List(ctx, &list); err != nil {
 		return nil, nil, fmt.Errorf("list ExternalSecrets: %w", err)
-	}
-	l := loader{k: k, run: run, stores: map[eso.Store]bool{}, seen: map[client.ObjectKey]bool{}, clusters: map[string]*Target{}}
-	for _, store := range stores {
-		l.stores[store.Store] = true
 	}
 	for i := range list.Items {
 		if err := l.add(ctx, &list.Items[i]); err != nil {
 			return nil, nil, err
 		}
 	}
-	for _, o := range manifests {
+	for _, o := range m.ExternalSecrets {
 		if err := l.addMissing(o); err != nil {
 			return nil, nil, err
 		}
 	}
-	sortTargets(l.all)
+	Order(l.all)
 	return l.all, l.skipped, k.retry(ctx, l.all)
 }
 
@@ -70,13 +73,14 @@ func (k Kubernetes) retry(ctx context.Context, all []*Target) error {
 
 // loader collects targets.
 type loader struct {
-	k        Kubernetes
-	run      string
-	stores   map[eso.Store]bool
-	seen     map[client.ObjectKey]bool
-	clusters map[string]*Target
-	all      []*Target
-	skipped  []Skipped
+	k         Kubernetes
+	run       string
+	stores    map[eso.Store]bool
+	providers map[eso.Store]eso.Provider // of the same
+	seen      map[client.ObjectKey]bool
+	clusters  map[string]*Target
+	all       []*Target
+	skipped   []Skipped
 }
 
 func (l *loader) add(ctx context.Context, e *eso.ExternalSecret) error {
@@ -92,8 +96,9 @@ func (l *loader) add(ctx context.Context, e *eso.ExternalSecret) error {
 	}
 	owner := e.Owner()
 	if owner == "" {
-		t := &Target{Key: key, Priority: priorityOf(e), Calls: calls, Members: []client.ObjectKey{key}}
+		t := &Target{Key: key, Priority: priorityOf(e)}
 		t.resume(l.run, e)
+		l.member(t, e, calls)
 		l.all = append(l.all, t)
 		return nil
 	}
@@ -108,9 +113,18 @@ func (l *loader) add(ctx context.Context, e *eso.ExternalSecret) error {
 		l.clusters[owner] = t
 		l.all = append(l.all, t)
 	}
-	t.Calls += calls
-	t.Members = append(t.Members, key)
+	l.member(t, e, calls)
 	return nil
+}
+
+// member adds an external secret to a target.
+func (l *loader) member(t *Target, e *eso.ExternalSecret, calls int) {
+	t.Calls += calls
+	t.Members = append(t.Members, client.ObjectKeyFromObject(e))
+	if made, ok := e.Makes(); ok {
+		t.Makes = append(t.Makes, made)
+	}
+	t.Needs = append(t.Needs, e.Needs(l.providers)...)
 }
 
 // addMissing adds an external secret of a manifest that the cluster does not have.
@@ -125,7 +139,9 @@ func (l *loader) addMissing(o *unstructured.Unstructured) error {
 		return nil
 	}
 	l.seen[key] = true
-	l.all = append(l.all, &Target{Key: key, Priority: priorityOf(&e), Calls: calls, Members: []client.ObjectKey{key}, Create: o})
+	t := &Target{Key: key, Priority: priorityOf(&e), Create: o}
+	l.member(t, &e, calls)
+	l.all = append(l.all, t)
 	return nil
 }
 
@@ -143,27 +159,4 @@ func (k Kubernetes) LastRun(ctx context.Context) (string, error) {
 		}
 	}
 	return last.Run, nil
-}
-
-// Manifests returns the ExternalSecrets among objects as they are to be created:
-// without what was of the cluster that they were read of.
-func Manifests(objects []manifests.Object) ([]*unstructured.Unstructured, error) {
-	var all []*unstructured.Unstructured
-	for _, o := range objects {
-		if o.GetKind() != "ExternalSecret" || !strings.HasPrefix(o.GetAPIVersion(), eso.Group+"/") {
-			continue
-		}
-		if o.GetName() == "" {
-			return nil, fmt.Errorf("%s: an ExternalSecret without a name", o.Place)
-		}
-		if o.GetNamespace() == "" {
-			o.SetNamespace("default")
-		}
-		for _, field := range []string{"resourceVersion", "uid", "creationTimestamp", "generation", "managedFields", "ownerReferences"} {
-			unstructured.RemoveNestedField(o.Object, "metadata", field)
-		}
-		unstructured.RemoveNestedField(o.Object, "status")
-		all = append(all, o.Unstructured)
-	}
-	return all, nil
 }

@@ -1,9 +1,7 @@
 package restore
 
 import (
-	"cmp"
 	"encoding/json"
-	"slices"
 	"strconv"
 	"time"
 
@@ -27,10 +25,13 @@ type Target struct {
 	Priority int
 	Calls    int // of a refresh of all members
 	Members  []client.ObjectKey
+	Makes    []client.ObjectKey         // Secrets
+	Needs    []client.ObjectKey         // Secrets that have to be there before
 	Create   *unstructured.Unstructured // what is missing in the cluster; nil: it is there
 
 	Sent   time.Time                   // by this run; zero: not yet
 	before map[client.ObjectKey]string // status.syncedResourceVersion when it was sent
+	depth  int                         // how many others of its priority have to come before it, one after the other
 }
 
 func (t *Target) String() string {
@@ -101,39 +102,4 @@ func (t *Target) settle(e *eso.ExternalSecret) (Outcome, string) {
 		return Failed, ready.Message
 	}
 	return Flying, ""
-}
-
-// sortTargets orders targets as they are restored.
-func sortTargets(all []*Target) {
-	slices.SortFunc(all, func(a, b *Target) int {
-		return cmp.Or(cmp.Compare(b.Priority, a.Priority), cmp.Compare(a.Key.Namespace, b.Key.Namespace), cmp.Compare(a.Key.Name, b.Key.Name))
-	})
-}
-
-// Wave is the targets of one priority.
-type Wave struct {
-	Priority int
-	Targets  []*Target
-}
-
-// Waves splits targets, in order, by priority.
-func Waves(all []*Target) []Wave {
-	var waves []Wave
-	for _, t := range all {
-		if len(waves) == 0 || waves[len(waves)-1].Priority != t.Priority {
-			waves = append(waves, Wave{Priority: t.Priority})
-		}
-		w := &waves[len(waves)-1]
-		w.Targets = append(w.Targets, t)
-	}
-	return waves
-}
-
-// Calls returns how many calls the targets make.
-func (w Wave) Calls() int {
-	n := 0
-	for _, t := range w.Targets {
-		n += t.Calls
-	}
-	return n
 }

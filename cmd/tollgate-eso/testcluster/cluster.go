@@ -30,7 +30,7 @@ import (
 type Cluster struct {
 	Config     *rest.Config // as an administrator
 	Kubeconfig string       // a file that says the same
-	dir        string
+	Dir        string       // its files
 	procs      []process
 }
 
@@ -84,7 +84,7 @@ func tail(b []byte) []byte { return b[max(0, len(b)-3000):] }
 
 // start returns a cluster in every case: what runs of it has to be stopped.
 func start(dir string) (*Cluster, error) {
-	c := &Cluster{dir: dir}
+	c := &Cluster{Dir: dir}
 	ports, err := freePorts(3)
 	if err != nil {
 		return c, err
@@ -146,7 +146,7 @@ func writeKey(file string) error {
 // run starts a program with a log of its own. It ends with this process, also
 // when that is killed.
 func (c *Cluster) run(name, path string, args ...string) error {
-	log, err := os.Create(filepath.Join(c.dir, name+".log"))
+	log, err := os.Create(filepath.Join(c.Dir, name+".log"))
 	if err != nil {
 		return err
 	}
@@ -200,7 +200,7 @@ func (c *Cluster) ready() error {
 }
 
 func (c *Cluster) writeKubeconfig() error {
-	c.Kubeconfig = filepath.Join(c.dir, "kubeconfig")
+	c.Kubeconfig = filepath.Join(c.Dir, "kubeconfig")
 	return clientcmd.WriteToFile(clientcmdapi.Config{
 		Clusters:       map[string]*clientcmdapi.Cluster{"test": {Server: c.Config.Host, InsecureSkipTLSVerify: true}},
 		AuthInfos:      map[string]*clientcmdapi.AuthInfo{"admin": {Token: "admin"}},

@@ -60,7 +60,7 @@ func readObject(file string) (*unstructured.Unstructured, error) {
 	return o, yaml.Unmarshal(data, &o.Object)
 }
 
-// addSyncWindows adds what External Secrets has from 2.9 on, whose module cannot
+// addSyncWindows adds what External Secrets has from 2.7 on, whose module cannot
 // be had whole: ExternalSecret's spec.syncWindows.
 func addSyncWindows(crd *unstructured.Unstructured) {
 	if crd.GetName() != "externalsecrets.external-secrets.io" {

@@ -1,5 +1,5 @@
 // Package windows keeps External Secrets from refreshing periodically while an
-// upstream is paused, by syncWindows (External Secrets 2.9) of the external
+// upstream is paused, by syncWindows (External Secrets 2.7) of the external
 // secrets that ask for it by the annotation [OptIn].
 //
 // A window that is set here takes itself back: its schedule names one minute of
