@@ -75,8 +75,7 @@ func allocationsPerCall(t *testing.T, target string, c call, mix string) float64
 	if err != nil {
 		t.Fatal(err)
 	}
-	network, address := split(target)
-	connection, err := dial(network, address, c.headers, source.next())
+	connection, err := dial(target, c.headers, source.next())
 	if err != nil {
 		t.Fatal(err)
 	}

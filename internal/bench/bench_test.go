@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -134,6 +135,49 @@ func TestDriveCountsWhatTheFloorAnswers(t *testing.T) {
 		if r.Answered == 0 || r.Failed != 0 || r.Refused != 0 || r.Latency.TotalCount() != r.Answered || measured != 2 {
 			t.Errorf("%+v: answered %d, failed %d, refused %d, timed %d, measured %d times", l, r.Answered, r.Failed, r.Refused, r.Latency.TotalCount(), measured)
 		}
+		if sent := r.Late.TotalCount(); l.Rate > 0 && sent != r.Answered {
+			t.Errorf("%+v: answered %d, timed the sending of %d", l, r.Answered, sent)
+		}
+	}
+}
+
+// TestAStallShows has a server answer nothing for a while: whatever was due
+// then has waited, whether it was sent or not.
+func TestAStallShows(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const stall, run, rate = 150 * time.Millisecond, 300 * time.Millisecond, 1000
+	var mu sync.Mutex
+	stalls := time.Now().Add(run / 4)
+	protocols := new(http.Protocols)
+	protocols.SetUnencryptedHTTP2(true)
+	server := &http.Server{Protocols: protocols, Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		if now := time.Now(); now.After(stalls) {
+			<-time.After(stall)
+			stalls = now.Add(time.Hour)
+		}
+	})}
+	go func() { _ = server.Serve(listener) }()
+	t.Cleanup(func() { _ = server.Close() })
+	sources, err := sourcesOf(pages, 10, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := drive(listener.Addr().String(), pages, load{Connections: 2, Rate: rate, Run: run}, sources, func() {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	due := rate * run.Seconds()
+	if n := float64(r.Latency.TotalCount()); n < due/2 || n > due*2 {
+		t.Errorf("%v requests are timed, want about %v", n, due)
+	}
+	// Of those due in the stall, a third of all at least, half wait half of it.
+	if got := time.Duration(r.Latency.ValueAtQuantile(90)) * time.Microsecond; got < stall/4 {
+		t.Errorf("one in ten waited %v or longer, want at least %v", got, stall/4)
 	}
 }
 

@@ -6,10 +6,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"strings"
-	"sync"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -21,41 +19,35 @@ import (
 const window = 1 << 30
 
 // conn is one HTTP/2 connection that sends the same headers with changing
-// messages. Its writing half is guarded by mu; its reading half belongs to the
-// goroutine that calls next.
+// messages. It belongs to one goroutine.
 type conn struct {
 	nc      net.Conn
-	framer  *http2.Framer
-	in      *bufio.Reader
+	in      bytes.Buffer // what was read and not yet worked off
 	out     *bufio.Writer
+	framer  *http2.Framer
 	decoder *hpack.Decoder
 	reading *reply            // whose headers are being decoded
 	open    map[uint32]*reply // what has not ended
 	spare   []*reply          // replies that were read
 
-	mu         sync.Mutex
 	block      []byte // the constant headers once the dynamic table is warm
 	scratch    []byte
 	nextStream uint32
-	sendWindow int64 // the connection's
-	windowOpen *sync.Cond
-	closed     error
+	sendWindow int64                // the connection's
 	received   int64                // since the last WINDOW_UPDATE of ours
 	due        map[uint32]time.Time // when the requests that are out were due
 }
 
 // dial connects and sends one request by way of warming the header table.
-func dial(network, address string, headers []hpack.HeaderField, first message) (*conn, error) {
+func dial(target string, headers []hpack.HeaderField, first message) (*conn, error) {
+	network, address := split(target)
 	nc, err := net.DialTimeout(network, address, 5*time.Second)
 	if err != nil {
 		return nil, err
 	}
-	c := &conn{
-		nc: nc, in: bufio.NewReaderSize(nc, 64<<10), out: bufio.NewWriterSize(nc, 64<<10),
-		nextStream: 1, sendWindow: 65535, open: map[uint32]*reply{}, due: map[uint32]time.Time{},
-	}
-	c.windowOpen = sync.NewCond(&c.mu)
-	c.framer = http2.NewFramer(c.out, c.in)
+	c := &conn{nc: nc, nextStream: 1, sendWindow: 65535, open: map[uint32]*reply{}, due: map[uint32]time.Time{}}
+	c.out = bufio.NewWriterSize(c, 64<<10)
+	c.framer = http2.NewFramer(c.out, &c.in)
 	c.framer.SetReuseFrames()
 	c.framer.SetMaxReadFrameSize(1 << 20)
 	c.decoder = hpack.NewDecoder(4096, func(f hpack.HeaderField) {
@@ -78,6 +70,9 @@ func dial(network, address string, headers []hpack.HeaderField, first message) (
 	return c, c.warm(headers, first)
 }
 
+// Write implements io.Writer for what buffers the frames.
+func (c *conn) Write(p []byte) (int, error) { return c.nc.Write(p) }
+
 // warm sends the first request, whose headers fill both sides' header tables,
 // and keeps the block that every later request repeats.
 func (c *conn) warm(headers []hpack.HeaderField, m message) error {
@@ -91,31 +86,21 @@ func (c *conn) warm(headers []hpack.HeaderField, m message) error {
 		return bytes.Clone(buf.Bytes())
 	}
 	c.block = encode()
-	if err := c.write(m, time.Now()); err != nil {
+	if err := c.send(m, time.Now()); err != nil {
 		return err
 	}
 	c.block = encode()
 	return nil
 }
 
-// send starts a request that was due at a time. It does not flush. It waits
-// where the server's window is used up.
-func (c *conn) send(m message, due time.Time) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for c.sendWindow < int64(len(m.body)+5) && c.closed == nil {
-		if err := c.out.Flush(); err != nil {
-			return err
-		}
-		c.windowOpen.Wait()
-	}
-	if c.closed != nil {
-		return c.closed
-	}
-	return c.write(m, due)
+// room reports whether the server's window takes another request.
+func (c *conn) room() bool {
+	const largest = 4 << 10 // more than any message of ours
+	return c.sendWindow >= largest
 }
 
-func (c *conn) write(m message, due time.Time) error {
+// send starts a request that was due at a time. It does not flush.
+func (c *conn) send(m message, due time.Time) error {
 	stream := c.nextStream
 	c.nextStream += 2
 	c.due[stream] = due
@@ -125,18 +110,14 @@ func (c *conn) write(m message, due time.Time) error {
 	}); err != nil || m.body == nil {
 		return err
 	}
-	c.scratch = append(c.scratch[:0], 0) // gRPC's prefix
+	c.scratch = append(c.scratch[:0], 0) // not compressed
 	c.scratch = binary.BigEndian.AppendUint32(c.scratch, uint32(len(m.body)))
 	c.scratch = append(c.scratch, m.body...)
 	c.sendWindow -= int64(len(c.scratch))
 	return c.framer.WriteData(stream, true, c.scratch)
 }
 
-func (c *conn) flush() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.out.Flush()
-}
+func (c *conn) flush() error { return c.out.Flush() }
 
 // reply is what came back for one request. It is valid until the next call of next.
 type reply struct {
@@ -147,23 +128,44 @@ type reply struct {
 	body   []byte
 }
 
-// next returns the next finished request.
+// next returns the next finished request. It waits, unless there is whole.
 func (c *conn) next() (*reply, error) {
 	for {
-		frame, err := c.framer.ReadFrame()
-		if err != nil {
-			c.fail(err)
-			return nil, err
+		for !c.whole() {
+			if err := c.fill(); err != nil {
+				return nil, err
+			}
 		}
-		if r, err := c.handle(frame); r != nil || err != nil {
+		if r, err := c.step(); r != nil || err != nil {
 			return r, err
 		}
 	}
 }
 
-// buffered reports whether more replies can be read without waiting.
-func (c *conn) buffered() bool {
-	return c.in.Buffered() > 0
+// fill reads what there is, once.
+func (c *conn) fill() error {
+	c.in.Grow(64 << 10)
+	room := c.in.AvailableBuffer()
+	n, err := c.nc.Read(room[:cap(room)])
+	c.in.Write(room[:n])
+	return err
+}
+
+// whole reports whether a whole frame has been read.
+func (c *conn) whole() bool {
+	const header = 9 // bytes of a frame (RFC 9113, section 4.1), of which three are the length of the rest
+	b := c.in.Bytes()
+	return len(b) >= header && len(b)-header >= int(b[0])<<16|int(b[1])<<8|int(b[2])
+}
+
+// step works off a frame, which must be there, and returns the request that it
+// finishes, or nil.
+func (c *conn) step() (*reply, error) {
+	frame, err := c.framer.ReadFrame()
+	if err != nil {
+		return nil, err
+	}
+	return c.handle(frame)
 }
 
 func (c *conn) handle(frame http2.Frame) (*reply, error) {
@@ -210,8 +212,6 @@ func (c *conn) finished(r *reply, ended bool) *reply {
 	}
 	delete(c.open, r.stream)
 	c.spare = append(c.spare, r)
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	r.due = c.due[r.stream]
 	delete(c.due, r.stream)
 	return r
@@ -222,8 +222,6 @@ func (c *conn) replenish(received int64) error {
 	if c.received += received; c.received <= window/2 {
 		return nil
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	err := errors.Join(c.framer.WriteWindowUpdate(0, uint32(c.received)), c.out.Flush())
 	c.received = 0
 	return err
@@ -231,8 +229,6 @@ func (c *conn) replenish(received int64) error {
 
 // control answers the frames that concern the connection.
 func (c *conn) control(frame http2.Frame) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	switch f := frame.(type) {
 	case *http2.SettingsFrame:
 		if f.IsAck() {
@@ -247,25 +243,12 @@ func (c *conn) control(frame http2.Frame) error {
 	case *http2.WindowUpdateFrame:
 		if f.StreamID == 0 {
 			c.sendWindow += int64(f.Increment)
-			c.windowOpen.Broadcast()
 		}
 	}
 	return nil
 }
 
-func (c *conn) fail(err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed == nil {
-		c.closed = err
-	}
-	c.windowOpen.Broadcast()
-}
-
-func (c *conn) close() {
-	c.fail(io.ErrClosedPipe)
-	_ = c.nc.Close()
-}
+func (c *conn) close() { _ = c.nc.Close() }
 
 // split turns "unix:/path" or "host:port" into what net.Dial takes.
 func split(target string) (network, address string) {

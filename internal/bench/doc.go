@@ -28,12 +28,15 @@
 //
 //	go run ./internal/bench many
 //
-// The generator drives HTTP/2 through golang.org/x/net's Framer, one goroutine
-// per connection, so that it costs little beside what it measures. A closed
-// loop keeps a number of requests in flight; an open loop sends at a rate,
-// whatever comes back, and measures latency from when a request was due, so
-// that a server that stalls cannot hide it (no coordinated omission).
-// Histograms are HDR histograms.
+// The generator drives HTTP/2 through golang.org/x/net's Framer, so that it
+// costs little beside what it measures. A closed loop keeps a number of requests
+// in flight, with a goroutine for each connection; an open loop sends at a rate,
+// whatever comes back, from one thread for all connections, and measures latency
+// from when a request was due, of every request that was, so that a server that
+// stalls cannot hide it (no coordinated omission). How late the open loop itself
+// sent stands beside ("sent late", p99): where that is much of a latency, the
+// machine had no processor left for the generator, and the latency says little
+// of the server. Histograms are HDR histograms.
 //
 // What telemetry costs, traces unsampled, metrics and the refusal log on:
 //

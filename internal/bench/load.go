@@ -2,8 +2,6 @@ package main
 
 import (
 	"errors"
-	"math"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,32 +22,69 @@ type load struct {
 // result is what one run saw.
 type result struct {
 	Answered, Refused, Failed int64
+	Served                    int64 // answers that came while counting: what throughput and CPU are of
 	Elapsed                   time.Duration
 	Latency                   *hdrhistogram.Histogram // microseconds
+	Late                      *hdrhistogram.Histogram // how late requests of an open loop were sent, likewise
 }
 
-// drive loads a server and counts only what is answered after the warm-up.
+// newHistogram counts microseconds up to a minute.
+func newHistogram() *hdrhistogram.Histogram {
+	return hdrhistogram.New(1, int64(time.Minute/time.Microsecond), 3)
+}
+
+func record(h *hdrhistogram.Histogram, d time.Duration) error {
+	return h.RecordValue(min(max(d.Microseconds(), 1), h.HighestTrackableValue()))
+}
+
+// drive loads a server and counts what is answered after the warm-up or, in an
+// open loop, what was due then.
 // measured is called when counting begins and again when it ends.
 func drive(target string, c call, l load, sources []messages, measured func()) (result, error) {
-	var wg sync.WaitGroup
 	workers := make([]*worker, l.Connections)
-	errs := make([]error, l.Connections)
 	for i := range workers {
-		network, address := split(target)
-		connection, err := dial(network, address, c.headers, sources[i].next())
+		connection, err := dial(target, c.headers, sources[i].next())
 		if err != nil {
 			return result{}, err
 		}
-		defer connection.close()
+		w := &worker{conn: connection, messages: sources[i], latency: newHistogram(), late: newHistogram()}
+		defer func() { w.conn.close() }()
 		// A server that hangs must not hang this.
 		if err := connection.nc.SetDeadline(time.Now().Add(l.Warm + l.Run + time.Minute)); err != nil {
 			return result{}, err
 		}
-		workers[i] = &worker{conn: connection, messages: sources[i], latency: hdrhistogram.New(1, int64(time.Minute/time.Microsecond), 3)}
+		workers[i] = w
+	}
+	elapsed, err := l.run(workers, measured)
+	total := result{Elapsed: elapsed, Latency: newHistogram(), Late: newHistogram()}
+	for _, w := range workers {
+		total.Answered += w.answered
+		total.Served += w.served
+		total.Refused += w.refusals
+		total.Failed += w.failures
+		total.Latency.Merge(w.latency)
+		total.Late.Merge(w.late)
+	}
+	return total, err
+}
+
+// run drives all connections.
+func (l load) run(workers []*worker, measured func()) (elapsed time.Duration, err error) {
+	errs := make([]error, len(workers)+1)
+	var wg sync.WaitGroup
+	for i, w := range workers {
+		wg.Go(func() { errs[i] = w.warm() })
+	}
+	if wg.Wait(); errors.Join(errs...) != nil {
+		return 0, errors.Join(errs...)
 	}
 	var phase atomic.Int32
-	for i, w := range workers {
-		wg.Go(func() { errs[i] = w.run(l, &phase) })
+	if l.Rate > 0 {
+		wg.Go(func() { errs[0] = l.open(workers, time.Now()) })
+	} else {
+		for i, w := range workers {
+			wg.Go(func() { errs[i] = w.closed(l.Streams, &phase) })
+		}
 	}
 	time.Sleep(l.Warm)
 	measured()
@@ -57,17 +92,10 @@ func drive(target string, c call, l load, sources []messages, measured func()) (
 	phase.Store(counting)
 	time.Sleep(l.Run)
 	phase.Store(stopping)
-	elapsed := time.Since(start)
+	elapsed = time.Since(start)
 	measured()
 	wg.Wait()
-	total := result{Elapsed: elapsed, Latency: hdrhistogram.New(1, int64(time.Minute/time.Microsecond), 3)}
-	for _, w := range workers {
-		total.Answered += w.answered
-		total.Refused += w.refusals
-		total.Failed += w.failures
-		total.Latency.Merge(w.latency)
-	}
-	return total, errors.Join(errs...)
+	return elapsed, errors.Join(errs...)
 }
 
 // The phases of a run.
@@ -79,96 +107,56 @@ const (
 
 // worker drives one connection.
 type worker struct {
-	conn     *conn
-	messages messages
-	latency  *hdrhistogram.Histogram
+	conn          *conn
+	messages      messages
+	latency, late *hdrhistogram.Histogram
 
-	answered, refusals, failures int64
+	answered, refusals, failures, served int64
 }
 
-func (w *worker) run(l load, phase *atomic.Int32) error {
+// warm has the first request answered.
+func (w *worker) warm() error {
 	if err := w.conn.flush(); err != nil {
 		return err
 	}
-	if _, err := w.conn.next(); err != nil { // the warming request
-		return err
-	}
-	if l.Rate > 0 {
-		return w.open(l.Rate/float64(l.Connections), phase)
-	}
-	for range l.Streams {
-		if err := w.start(time.Now()); err != nil {
-			return err
-		}
-	}
-	return w.closed(phase)
+	_, err := w.conn.next()
+	return err
 }
 
 func (w *worker) start(due time.Time) error {
 	return w.conn.send(w.messages.next(), due)
 }
 
-// closed starts a request for each one answered.
-func (w *worker) closed(phase *atomic.Int32) error {
-	for phase.Load() != stopping {
-		if !w.conn.buffered() {
+// closed keeps a number of requests in flight.
+func (w *worker) closed(streams int, phase *atomic.Int32) error {
+	for missing := streams; phase.Load() != stopping; missing++ {
+		for ; missing > 0 && w.conn.room(); missing-- {
+			if err := w.start(time.Now()); err != nil {
+				return err
+			}
+		}
+		if !w.conn.whole() {
 			if err := w.conn.flush(); err != nil {
 				return err
 			}
 		}
-		if err := w.receive(phase); err != nil {
+		r, err := w.conn.next()
+		if err != nil {
 			return err
 		}
-		if err := w.start(time.Now()); err != nil {
+		if phase.Load() != counting {
+			continue
+		}
+		w.served++
+		w.judge(r)
+		if err := record(w.latency, time.Since(r.due)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// open sends at Poisson-distributed times, whatever comes back.
-func (w *worker) open(rate float64, phase *atomic.Int32) error {
-	// Answers are read until the very end, since the sender may wait for a window.
-	failed := make(chan error, 1)
-	go func() {
-		for {
-			if err := w.receive(phase); phase.Load() == stopping && err != nil {
-				failed <- nil
-				return
-			} else if err != nil {
-				failed <- err
-				return
-			}
-		}
-	}()
-	due := time.Now()
-	for phase.Load() != stopping {
-		due = due.Add(time.Duration(-math.Log(1-rand.Float64()) / rate * float64(time.Second)))
-		if wait := time.Until(due); wait > 0 {
-			if err := w.conn.flush(); err != nil {
-				return err
-			}
-			time.Sleep(wait)
-		}
-		if err := w.start(due); err != nil {
-			return err
-		}
-	}
-	// What is still out is not waited for.
-	if err := w.conn.nc.SetReadDeadline(time.Now()); err != nil {
-		return err
-	}
-	return <-failed
-}
-
-func (w *worker) receive(phase *atomic.Int32) error {
-	r, err := w.conn.next()
-	if err != nil {
-		return err
-	}
-	if phase.Load() != counting {
-		return nil
-	}
+func (w *worker) judge(r *reply) {
 	w.answered++
 	switch w.messages.judge(r) {
 	case failed:
@@ -176,5 +164,4 @@ func (w *worker) receive(phase *atomic.Int32) error {
 	case refused:
 		w.refusals++
 	}
-	return w.latency.RecordValue(max(1, time.Since(r.due).Microseconds()))
 }

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // process is a server under measurement.
@@ -67,27 +69,26 @@ type usage struct {
 	Resident int64         // bytes, now
 }
 
-// clockTick is USER_HZ, which Linux fixes at 100 for /proc on every
-// architecture Go runs on.
-const clockTick = time.Second / 100
-
-// usage reads /proc/PID/stat; see proc_pid_stat(5).
+// usage reads the process's CPU clock, which counts nanoseconds where
+// /proc/PID/stat has hundredths of a second, and its memory.
 func (p *process) usage() (usage, error) {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+	pid := p.cmd.Process.Pid
+	var cpu unix.Timespec
+	if err := unix.ClockGettime(cpuClock(pid), &cpu); err != nil {
+		return usage{}, fmt.Errorf("CPU clock of process %d: %w", pid, err)
+	}
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
 	if err != nil {
 		return usage{}, err
 	}
-	_, after, ok := strings.Cut(string(data), ") ")
-	fields := strings.Fields(after)
-	if !ok || len(fields) < 22 {
-		return usage{}, errors.New("/proc/PID/stat: not in the form that proc_pid_stat(5) gives")
+	fields := strings.Fields(string(data)) // proc_pid_statm(5): size, resident, …
+	if len(fields) < 2 {
+		return usage{}, errors.New("/proc/PID/statm: not in the form that proc_pid_statm(5) gives")
 	}
-	number := func(field int) int64 { // counted as the manual does, from 1
-		n, _ := strconv.ParseInt(fields[field-3], 10, 64)
-		return n
-	}
-	return usage{
-		CPU:      time.Duration(number(14)+number(15)) * clockTick,
-		Resident: number(24) * int64(os.Getpagesize()),
-	}, nil
+	pages, err := strconv.ParseInt(fields[1], 10, 64)
+	return usage{CPU: time.Duration(cpu.Nano()), Resident: pages * int64(os.Getpagesize())}, err
 }
+
+// cpuClock is what clock_getcpuclockid(3) returns for a process: the kernel's
+// MAKE_PROCESS_CPUCLOCK of CPUCLOCK_SCHED.
+func cpuClock(pid int) int32 { return ^int32(pid)<<3 | 2 }

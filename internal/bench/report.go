@@ -17,7 +17,8 @@ type figures struct {
 	cpu      time.Duration // per answered request
 	rate     float64       // answers a second
 	p50, p99 time.Duration
-	refused  float64 // share of the answers
+	late     time.Duration // p99 of how late the generator sent
+	refused  float64       // share of the answers
 	failed   int64
 	resident int64
 }
@@ -39,6 +40,7 @@ func median(rounds []figures) figures {
 		rate:     mid(rounds, func(f figures) float64 { return f.rate }),
 		p50:      mid(rounds, func(f figures) time.Duration { return f.p50 }),
 		p99:      mid(rounds, func(f figures) time.Duration { return f.p99 }),
+		late:     mid(rounds, func(f figures) time.Duration { return f.late }),
 		refused:  mid(rounds, func(f figures) float64 { return f.refused }),
 		resident: mid(rounds, func(f figures) int64 { return f.resident }),
 		failed:   failed,
@@ -78,7 +80,7 @@ func ratio(a, b []figures, of func(figures) float64) float64 {
 // report prints one load's table: a row for each server, with ratios to the
 // first server in the same state.
 func report(w io.Writer, api string, l load, subjects []subject, all results) error {
-	t := table{header: []string{api + ", " + l.Name, "CPU µs", "ratio", "req/s", "ratio", "p50 µs", "p99 µs", "ratio", "refused", "failed", "MiB"}}
+	t := table{header: []string{api + ", " + l.Name, "CPU µs", "ratio", "req/s", "ratio", "p50 µs", "p99 µs", "ratio", "sent late µs", "refused", "failed", "MiB"}}
 	if l.Half {
 		t.header[0] += fmt.Sprintf(" (%.0f/s)", l.Rate)
 	}
@@ -86,9 +88,13 @@ func report(w io.Writer, api string, l load, subjects []subject, all results) er
 		rounds := all[cell{api, l.Name, s.String()}]
 		base := all[cell{api, l.Name, baseOf(s, subjects).String()}]
 		f := median(rounds)
+		late := "" // a closed loop sends when it can
+		if l.Rate > 0 {
+			late = strconv.FormatInt(f.late.Microseconds(), 10)
+		}
 		t.add(s.String(), fmt.Sprintf("%.2f", f.cpu.Seconds()*1e6), fmt.Sprintf("%.2f", ratio(rounds, base, cpuOf)),
 			fmt.Sprintf("%.0f", f.rate), fmt.Sprintf("%.2f", ratio(rounds, base, rateOf)),
-			strconv.FormatInt(f.p50.Microseconds(), 10), strconv.FormatInt(f.p99.Microseconds(), 10), fmt.Sprintf("%.2f", ratio(rounds, base, p99Of)),
+			strconv.FormatInt(f.p50.Microseconds(), 10), strconv.FormatInt(f.p99.Microseconds(), 10), fmt.Sprintf("%.2f", ratio(rounds, base, p99Of)), late,
 			fmt.Sprintf("%.0f %%", 100*f.refused), strconv.FormatInt(f.failed, 10), strconv.FormatInt(f.resident>>20, 10))
 	}
 	return t.print(w)

@@ -6,6 +6,8 @@ import (
 	"io"
 	"os"
 	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
 // run measures the whole plan. All servers run side by side and are driven in
@@ -146,17 +148,17 @@ func measureOnce(target string, c call, l load, sources []messages, usageNow fun
 	if usageErr != nil {
 		return figures{}, usageErr
 	}
-	if r.Answered == 0 {
+	if r.Served == 0 {
 		return figures{}, errNoAnswer
 	}
-	quantile := func(q float64) time.Duration {
-		return time.Duration(r.Latency.ValueAtQuantile(q)) * time.Microsecond
+	quantile := func(h *hdrhistogram.Histogram, q float64) time.Duration {
+		return time.Duration(h.ValueAtQuantile(q)) * time.Microsecond
 	}
 	return figures{
-		cpu:  (used[1].CPU - used[0].CPU) / time.Duration(r.Answered),
-		rate: float64(r.Answered) / r.Elapsed.Seconds(),
-		p50:  quantile(50), p99: quantile(99),
-		refused: float64(r.Refused) / float64(r.Answered), failed: r.Failed,
+		cpu:  (used[1].CPU - used[0].CPU) / time.Duration(r.Served),
+		rate: float64(r.Served) / r.Elapsed.Seconds(),
+		p50:  quantile(r.Latency, 50), p99: quantile(r.Latency, 99), late: quantile(r.Late, 99),
+		refused: float64(r.Refused) / float64(max(r.Answered, 1)), failed: r.Failed,
 		resident: used[1].Resident,
 	}, nil
 }
