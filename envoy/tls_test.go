@@ -109,7 +109,7 @@ func checkHealth(t *testing.T, addr string, config *tls.Config) error {
 	t.Helper()
 	conn := dial(t, addr, credentials.NewTLS(config))
 	defer conn.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if _, err := healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{}); err != nil {
 		return fmt.Errorf("health of %s: %w", config.ServerName, err)

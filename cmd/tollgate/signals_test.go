@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -12,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/tollgate-dev/tollgate/limits/redis/redistest"
 )
 
 // lines is a log that may be read while it is written.
@@ -43,16 +44,9 @@ type served struct {
 
 func serveProcess(t *testing.T, drain string) served {
 	t.Helper()
-	dir, free := t.TempDir(), func() string {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		return l.Addr().String()
-	}
-	s := served{t: t, log: new(lines), http: free(), done: make(chan error, 1)}
-	config := fmt.Sprintf("listen: {grpc: %q, http: %q, drain: %s}\ntelemetry: {audit: audit.log}\n", free(), s.http, drain)
+	dir := t.TempDir()
+	s := served{t: t, log: new(lines), http: redistest.FreeAddr(t), done: make(chan error, 1)}
+	config := fmt.Sprintf("listen: {grpc: %q, http: %q, drain: %s}\ntelemetry: {audit: audit.log}\n", redistest.FreeAddr(t), s.http, drain)
 	if err := os.WriteFile(dir+"/tollgate.yaml", []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -16,6 +16,8 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/tollgate-dev/tollgate/limits/redis/redistest"
 )
 
 func TestMain(m *testing.M) {
@@ -29,14 +31,7 @@ func TestScripts(t *testing.T) {
 		Dir: "testdata",
 		Setup: func(e *testscript.Env) error {
 			for _, name := range []string{"GRPC", "HTTP"} {
-				lis, err := net.Listen("tcp", "127.0.0.1:0")
-				if err != nil {
-					return err
-				}
-				e.Setenv(name, lis.Addr().String())
-				if err := lis.Close(); err != nil {
-					return err
-				}
+				e.Setenv(name, redistest.FreeAddr(t))
 			}
 			_, port, _ := net.SplitHostPort(e.Getenv("HTTP"))
 			e.Setenv("HTTPPORT", port)

@@ -179,7 +179,7 @@ func realEnvoy(t *testing.T, binary string) {
 		return nil
 	})
 	// The server ends with Envoy's stream open.
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := served.Drain(ctx); err != nil {
 		t.Errorf("Drain: %v", err)

@@ -22,7 +22,7 @@ import (
 )
 
 // clientTimeout bounds one request of a client.
-const clientTimeout = 30 * time.Second
+const clientTimeout = time.Minute
 
 // Answer is what a client got.
 type Answer struct {

@@ -123,7 +123,7 @@ func eventually(t testing.TB, what string, is func() bool) {
 	t.Helper()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(5 * time.Second); !is(); <-tick.C {
+	for deadline := time.Now().Add(time.Minute); !is(); <-tick.C {
 		if time.Now().After(deadline) {
 			stacks := make([]byte, 1<<16)
 			t.Fatalf("not so: %s\n%s", what, stacks[:runtime.Stack(stacks, true)])
@@ -236,7 +236,7 @@ type reply struct {
 
 // next reads one frame.
 func (p *peer) next() (http2.Frame, error) {
-	p.must(p.nc.SetReadDeadline(time.Now().Add(10 * time.Second)))
+	p.must(p.nc.SetReadDeadline(time.Now().Add(time.Minute)))
 	return p.fr.ReadFrame()
 }
 

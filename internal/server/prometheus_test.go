@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -21,6 +20,7 @@ import (
 	rlsv3 "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
 
 	"github.com/tollgate-dev/tollgate/internal/telemetry/otlptest"
+	"github.com/tollgate-dev/tollgate/limits/redis/redistest"
 )
 
 const deploy = "../../deploy"
@@ -219,7 +219,7 @@ func TestDashboardShowsData(t *testing.T) {
 	defer next.Stop()
 	waiting := expressions(t)
 	var last string
-	for deadline := time.Now().Add(30 * time.Second); len(waiting) > 0 && time.Now().Before(deadline); <-next.C {
+	for deadline := time.Now().Add(time.Minute); len(waiting) > 0 && time.Now().Before(deadline); <-next.C {
 		r.check(t, token)
 		r.overLimit(t, "alice")
 		_, _ = rlsv3.NewRateLimitServiceClient(r.conn).ShouldRateLimit(t.Context(), new(rlsv3.RateLimitRequest)) // for the panel of errors
@@ -249,15 +249,7 @@ func TestDashboardShowsData(t *testing.T) {
 // startPrometheus runs one that scrapes target and loads the alert rules.
 func startPrometheus(t *testing.T, binary, target, features string) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
+	addr, dir := redistest.FreeAddr(t), t.TempDir()
 	alerts, err := filepath.Abs(deploy + "/prometheus/alerts.yaml")
 	if err != nil {
 		t.Fatal(err)

@@ -111,7 +111,7 @@ func await(t *testing.T, address, path string, wantCode int, wantText string) {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	code, body := 0, ""
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); <-tick.C {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); <-tick.C {
 		if code, body = get(t, address, path); code == wantCode && strings.Contains(body, wantText) {
 			return
 		}
@@ -132,7 +132,7 @@ const fileRules = `
 domain: d
 descriptors:
   - key: k
-    rate_limit: {unit: hour, requests_per_unit: 1}
+    rate_limit: {unit: day, requests_per_unit: 1}
 `
 
 func writeRules(t *testing.T, dir, text string) {
@@ -169,7 +169,7 @@ func TestInPlaceOfRateLimitWithFiles(t *testing.T) {
 		t.Errorf("log names what has no effect %d times, want once:\n%s", got, p.log)
 	}
 
-	const line = "d.k: unit=HOUR requests_per_unit=1, shadow_mode: false, quota_mode: false\n"
+	const line = "d.k: unit=DAY requests_per_unit=1, shadow_mode: false, quota_mode: false\n"
 	for _, address := range append(p.ReadingAddrs(), p.HTTPAddr()) {
 		if code, body := get(t, address, "/healthcheck"); code != 200 || body != "OK" {
 			t.Errorf("/healthcheck = %d %q, want 200 OK", code, body)
@@ -307,11 +307,11 @@ func (m *management) stop() {
 }
 
 // publish offers one rule for the key k of domain d.
-func (m *management) publish(version, key string, perHour uint32) {
+func (m *management) publish(version, key string, perDay uint32) {
 	m.t.Helper()
 	snapshot, err := cache.NewSnapshot(version, map[resource.Type][]types.Resource{resource.RateLimitConfigType: {
 		&rlsconfigv3.RateLimitConfig{Name: "d", Domain: "d", Descriptors: []*rlsconfigv3.RateLimitDescriptor{{
-			Key: key, RateLimit: &rlsconfigv3.RateLimitPolicy{Unit: rlsconfigv3.RateLimitUnit_HOUR, RequestsPerUnit: perHour},
+			Key: key, RateLimit: &rlsconfigv3.RateLimitPolicy{Unit: rlsconfigv3.RateLimitUnit_DAY, RequestsPerUnit: perDay},
 		}}},
 	}})
 	if err != nil {
@@ -416,7 +416,7 @@ func TestXDSOverTLS(t *testing.T) {
 		"CONFIG_GRPC_XDS_SERVER_TLS_CACERT": authority.CA, "CONFIG_GRPC_XDS_SERVER_TLS_SAN": "control.example",
 	}
 	p := startInPlace(t, env)
-	await(t, p.HTTPAddr(), "/rlconfig", 200, "d.k: unit=HOUR requests_per_unit=1")
+	await(t, p.HTTPAddr(), "/rlconfig", 200, "d.k: unit=DAY requests_per_unit=1")
 
 	env["CONFIG_GRPC_XDS_SERVER_TLS_SAN"] = "another.example"
 	p = startInPlace(t, env)

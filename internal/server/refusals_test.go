@@ -66,7 +66,7 @@ func TestWhoIsRefusedNow(t *testing.T) {
 	want := []telemetry.Refusal{
 		{Consumer: "billing", Token: "prod", API: "ext_authz", Outcome: "throttled", Reason: "rate-limited", Limit: "rate-1-h", Rate: "1/h", Refused: 3},
 		{API: "ext_authz", Outcome: "unauthenticated", Reason: "invalid-credentials", Refused: 1},
-		{API: "ratelimit", Outcome: "throttled", Reason: "rate-limited", Limit: "fixed_window-1-h", Rate: "fixed_window: 1/h", Rule: "user", Refused: 1},
+		{API: "ratelimit", Outcome: "throttled", Reason: "rate-limited", Limit: "fixed_window-1-d", Rate: "fixed_window: 1/d", Rule: "user", Refused: 1},
 	}
 	if diff := cmp.Diff(want, got.Refusals); diff != "" {
 		t.Errorf("refusals (-want +got):\n%s", diff)
@@ -98,10 +98,10 @@ func TestRulesCountForThemselves(t *testing.T) {
 	r := start(t, base+"authz: {descriptors: [[method]]}\n")
 	const some = `domain: mesh
 descriptors:
-- {key: user, rate_limit: {unit: hour, requests_per_unit: 10}}
-- {key: user, value: watched, shadow_mode: true, rate_limit: {unit: hour, requests_per_unit: 1}}
+- {key: user, rate_limit: {unit: day, requests_per_unit: 10}}
+- {key: user, value: watched, shadow_mode: true, rate_limit: {unit: day, requests_per_unit: 1}}
 - {key: user, value: free, rate_limit: {unlimited: true}}
-- {key: method, rate_limit: {unit: hour, requests_per_unit: 2}}
+- {key: method, rate_limit: {unit: day, requests_per_unit: 2}}
 `
 	write(t, r.dir+"/rules.yaml", some)
 	if err := r.Reload(); err != nil {
@@ -116,27 +116,27 @@ descriptors:
 		r.overLimit(t, "free")
 		r.check(t, token)
 	}
-	write(t, r.dir+"/rules.yaml", some+"- {key: more, rate_limit: {unit: hour, requests_per_unit: 1}}\n")
+	write(t, r.dir+"/rules.yaml", some+"- {key: more, rate_limit: {unit: day, requests_per_unit: 1}}\n")
 	if err := r.Reload(); err != nil {
 		t.Fatal(err)
 	}
 	want := []string{
 		`near_limit_total{domain="mesh",limit="",rule="user_free"} 0`,
-		`near_limit_total{domain="mesh",limit="fixed_window-1-h",rule="user_watched"} 1`,
-		`near_limit_total{domain="mesh",limit="fixed_window-10-h",rule="user"} 2`,
-		`near_limit_total{domain="mesh",limit="fixed_window-2-h",rule="method"} 1`,
+		`near_limit_total{domain="mesh",limit="fixed_window-1-d",rule="user_watched"} 1`,
+		`near_limit_total{domain="mesh",limit="fixed_window-10-d",rule="user"} 2`,
+		`near_limit_total{domain="mesh",limit="fixed_window-2-d",rule="method"} 1`,
 		`over_limit_total{domain="mesh",limit="",rule="user_free"} 0`,
-		`over_limit_total{domain="mesh",limit="fixed_window-1-h",rule="user_watched"} 2`,
-		`over_limit_total{domain="mesh",limit="fixed_window-10-h",rule="user"} 2`,
-		`over_limit_total{domain="mesh",limit="fixed_window-2-h",rule="method"} 1`,
+		`over_limit_total{domain="mesh",limit="fixed_window-1-d",rule="user_watched"} 2`,
+		`over_limit_total{domain="mesh",limit="fixed_window-10-d",rule="user"} 2`,
+		`over_limit_total{domain="mesh",limit="fixed_window-2-d",rule="method"} 1`,
 		`shadow_mode_total{domain="mesh",limit="",rule="user_free"} 0`,
-		`shadow_mode_total{domain="mesh",limit="fixed_window-1-h",rule="user_watched"} 2`,
-		`shadow_mode_total{domain="mesh",limit="fixed_window-10-h",rule="user"} 0`,
-		`shadow_mode_total{domain="mesh",limit="fixed_window-2-h",rule="method"} 0`,
+		`shadow_mode_total{domain="mesh",limit="fixed_window-1-d",rule="user_watched"} 2`,
+		`shadow_mode_total{domain="mesh",limit="fixed_window-10-d",rule="user"} 0`,
+		`shadow_mode_total{domain="mesh",limit="fixed_window-2-d",rule="method"} 0`,
 		`within_limit_total{domain="mesh",limit="",rule="user_free"} 3`,
-		`within_limit_total{domain="mesh",limit="fixed_window-1-h",rule="user_watched"} 1`,
-		`within_limit_total{domain="mesh",limit="fixed_window-10-h",rule="user"} 10`,
-		`within_limit_total{domain="mesh",limit="fixed_window-2-h",rule="method"} 2`,
+		`within_limit_total{domain="mesh",limit="fixed_window-1-d",rule="user_watched"} 1`,
+		`within_limit_total{domain="mesh",limit="fixed_window-10-d",rule="user"} 10`,
+		`within_limit_total{domain="mesh",limit="fixed_window-2-d",rule="method"} 2`,
 	}
 	var got []string
 	for line := range strings.Lines(string(scrape(t, r))) {

@@ -58,7 +58,7 @@ rules: {files: [rules.yaml]}
 `
 
 const rules = `domain: mesh
-descriptors: [{key: user, rate_limit: {unit: hour, requests_per_unit: %d}}]
+descriptors: [{key: user, rate_limit: {unit: day, requests_per_unit: %d}}]
 `
 
 func write(t *testing.T, path, text string) {
@@ -102,7 +102,7 @@ func (r *running) start(t *testing.T) {
 // check asks for a token and returns the HTTP status that a client would see.
 func (r *running) check(t *testing.T, token string) int {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	resp, err := authv3.NewAuthorizationClient(r.conn).Check(ctx, &authv3.CheckRequest{Attributes: &authv3.AttributeContext{
 		Request: &authv3.AttributeContext_Request{Http: &authv3.AttributeContext_HttpRequest{
@@ -182,7 +182,7 @@ func eventually(t *testing.T, what string, done func() bool) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); <-tick.C {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); <-tick.C {
 		if done() {
 			return
 		}

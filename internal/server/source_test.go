@@ -23,7 +23,7 @@ func TestDatabase(t *testing.T) {
 	database := db.Database(t)
 	config := base + "consumers: {source: postgres, dsn: \"" + db.DSN(database) + "\", poll: 100ms}\n"
 	check := func(r *running, token string) (int32, codes.Code) {
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		resp, err := authv3.NewAuthorizationClient(r.conn).Check(ctx, &authv3.CheckRequest{Attributes: &authv3.AttributeContext{Request: &authv3.AttributeContext_Request{
 			Http: &authv3.AttributeContext_HttpRequest{Method: "GET", Path: "/", Headers: map[string]string{"x-api-key": token}},

@@ -34,7 +34,7 @@ upstreams:
 // out asks whether a request to a host may pass, and returns the answer.
 func (r *running) out(t *testing.T, conn *grpc.ClientConn, host string) *authv3.CheckResponse {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	resp, err := authv3.NewAuthorizationClient(conn).Check(ctx, &authv3.CheckRequest{Attributes: &authv3.AttributeContext{
 		Request: &authv3.AttributeContext_Request{Http: &authv3.AttributeContext_HttpRequest{Method: "POST", Path: "/api", Host: host}},

@@ -105,11 +105,12 @@ func otherClock(err error) (string, bool) {
 
 // connect makes a client.
 func connect(o *Options) (rueidis.Client, error) {
+	patience := max(time.Second, o.Timeout) // with a connection that says nothing: no less than with a call on it
 	co := rueidis.ClientOption{
 		InitAddress: o.Addresses, Username: o.Username, Password: o.Password, TLSConfig: o.TLS,
 		ClientName: "tollgate", ClientSetInfo: rueidis.DisableClientSetInfo, DisableCache: true, DisableRetry: true, AlwaysPipelining: true,
-		Dialer:           net.Dialer{Timeout: time.Second, KeepAlive: time.Second},
-		ConnWriteTimeout: time.Second,
+		Dialer:           net.Dialer{Timeout: patience, KeepAlive: time.Second},
+		ConnWriteTimeout: patience,
 	}
 	if o.SentinelMaster != "" {
 		co.Sentinel = rueidis.SentinelOption{MasterSet: o.SentinelMaster, TLSConfig: o.TLS, Username: o.Username, Password: o.Password}

@@ -55,7 +55,7 @@ func (c *Session) Close(t testing.TB) {
 }
 
 // patience is how long a test waits for what should come much sooner.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // Eventually waits until a condition holds and returns how long that took.
 func Eventually(t testing.TB, what string, holds func() bool) time.Duration {

@@ -43,7 +43,7 @@ func Need(tb testing.TB, name string) {
 func Start(tb testing.TB, args ...string) *Server {
 	tb.Helper()
 	Need(tb, "redis-server")
-	s := &Server{Addr: fmt.Sprintf("127.0.0.1:%d", FreePort(tb)), Dir: tb.TempDir(), tb: tb, args: args}
+	s := &Server{Addr: FreeAddr(tb), Dir: tb.TempDir(), tb: tb, args: args}
 	s.Up()
 	tb.Cleanup(s.Kill)
 	return s
@@ -66,24 +66,6 @@ func StartSentinel(tb testing.TB, conf string) *Server {
 	return s
 }
 
-// FreePort returns a port whose bus, should it be a node of a cluster, is free too.
-func FreePort(tb testing.TB) int {
-	tb.Helper()
-	for range 100 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			tb.Fatal(err)
-		}
-		port := l.Addr().(*net.TCPAddr).Port
-		l.Close()
-		if port < 50_000 { // the bus is 10000 above
-			return port
-		}
-	}
-	tb.Fatal("no free port")
-	return 0
-}
-
 // Up starts it, again where it was killed.
 func (s *Server) Up() {
 	s.tb.Helper()
@@ -99,7 +81,7 @@ func (s *Server) begin() {
 	if err := s.cmd.Start(); err != nil {
 		s.tb.Fatal(err)
 	}
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		if c, err := net.DialTimeout("tcp", s.Addr, time.Second); err == nil {
 			c.Close()
 			return
