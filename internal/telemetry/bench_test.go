@@ -14,8 +14,8 @@ import (
 	"github.com/tollgate-dev/tollgate/limits"
 )
 
-// BenchmarkObserve is what telling of a decision costs, of one consumer and of
-// a thousand, in one goroutine and in many.
+// BenchmarkObserve is what telling of a decision costs, of one consumer, of a
+// thousand, and of more than are tracked, in one goroutine and in many.
 func BenchmarkObserve(b *testing.B) {
 	spec, err := limits.Compile(limits.Limit{Kind: limits.Rate, N: 100, Period: time.Second})
 	if err != nil {
@@ -23,7 +23,7 @@ func BenchmarkObserve(b *testing.B) {
 	}
 	reasons := map[extauthz.Outcome]extauthz.Reason{extauthz.Throttled: extauthz.RateLimited}
 	for _, outcome := range []extauthz.Outcome{extauthz.Admitted, extauthz.Throttled} {
-		for _, consumers := range []int{1, 1000} {
+		for _, consumers := range []int{1, 1000, 100_000} {
 			top := telemetry.NewTop(100)
 			metrics := telemetry.NewMetrics(prometheus.NewRegistry(), telemetry.Build{}, telemetry.Live{}, top)
 			o := telemetry.NewObserver(metrics, top, nil, telemetry.NewLogger(io.Discard, "json", new(slog.LevelVar)))

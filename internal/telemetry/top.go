@@ -16,14 +16,19 @@ const topShards = 16
 
 // Top counts the decisions of the busiest consumers in bounded memory, by a
 // space-saving sketch (Metwally, Agrawal, El Abbadi: Efficient Computation of
-// Frequent and Top-k Elements in Data Streams, 2005) in each shard of the
-// consumers: who is not tracked takes the place of who has least, and inherits
-// that weight as the error that its own may have. So, of n requests in a shard
-// that tracks m consumers, n and all weights halved by each Decay,
+// Frequent and Top-k Elements in Data Streams, 2005) with a filter before it
+// (Homem, Carvalho: Finding top-k elements in data streams, 2010) in each shard
+// of the consumers. Who is not tracked is counted in a cell of the filter, with
+// others, until that has come to the least weight that is tracked; then it takes
+// the place of who has that weight, and inherits it as the error that its own may
+// have. So, of n requests in a shard that tracks m consumers, n and all weights
+// halved by each Decay,
 //
 //   - a weight is never less than the requests of its consumer, and too much
 //     by its error at most, which is at most n/m;
-//   - whoever made more than n/m of the requests is tracked.
+//   - whoever made more than n/m of the requests is tracked;
+//   - of many consumers who call about as often, few take another's place: nearly
+//     all of their requests are one addition in the filter.
 //
 // It is our own because Go's libraries for it (go-topk, topk, datasketches-go)
 // are not made for many goroutines, count one number a consumer where outcomes
@@ -39,15 +44,17 @@ type Top struct {
 
 type topShard struct {
 	mu     sync.Mutex
-	counts map[string]*counts
-	heap   []*counts // the one whose order is least comes first
+	counts map[uint64]*counts // by hash; of two consumers with one, the first is counted
+	heap   []*counts          // the one whose order is least comes first
 	max    int
+	filter []uint64 // what each cell's untracked consumers made at most; never above the least weight
 	_      [64]byte // the next one's cache line is another
 }
 
 // counts are a tracked consumer's decisions.
 type counts struct {
 	consumer string
+	hash     uint64
 	by       [len(outcomes)]uint64 // since it is tracked
 	weight   uint64                // the sketch's count
 	excess   uint64                // how much too high that may be
@@ -71,46 +78,68 @@ func NewTop(shown int) *Top {
 		"Decisions of the busiest consumers (telemetry.top_consumers), by outcome.", []string{"consumer", "outcome"}, nil)
 	t.Show(shown)
 	for i := range t.shards {
-		t.shards[i].counts, t.shards[i].max = map[string]*counts{}, max(128, 8*shown/topShards)
+		s := &t.shards[i]
+		s.counts, s.max = map[uint64]*counts{}, max(128, 8*shown/topShards)
+		s.filter = make([]uint64, filtered*s.max)
 	}
 	return t
 }
+
+// filtered is the number of the filter's cells for each consumer that can be
+// tracked. Where all call alike, one request in so many changes who is.
+const filtered = 8
 
 // Show changes how many consumers have metrics of their own.
 func (t *Top) Show(n int) { t.shown.Store(int64(n)) }
 
 // count takes a decision in, and returns where the last burst of refusals of
-// its consumer is remembered, nil if it has none.
+// its consumer is remembered, nil if it has none or is not tracked.
 func (t *Top) count(e *extauthz.Event) *lastBurst {
 	i := slices.Index(outcomes[:], e.Outcome)
 	if i < 0 || e.Consumer == "" {
 		return nil
 	}
-	s := &t.shards[maphash.String(t.seed, e.Consumer)%topShards]
+	h := maphash.String(t.seed, e.Consumer)
+	s := &t.shards[h%topShards]
 	s.mu.Lock()
-	c := s.counts[e.Consumer]
+	defer s.mu.Unlock()
+	c := s.counts[h]
 	if c == nil {
-		c = s.track(e.Consumer)
+		c = s.track(e.Consumer, h)
+	}
+	if c == nil || c.consumer != e.Consumer {
+		return nil
 	}
 	c.by[i]++
 	c.weight++
-	s.mu.Unlock()
 	return &c.last
 }
 
-// track begins to count a consumer, in the place of another where all are taken.
-func (s *topShard) track(consumer string) *counts {
+// track begins to count a consumer, in the place of another where all are taken
+// and its cell of the filter is full; else it counts it there and returns nil.
+func (s *topShard) track(consumer string, h uint64) *counts {
 	var c *counts
 	if len(s.heap) < s.max {
-		c = &counts{consumer: consumer}
+		c = &counts{}
 		s.heap = append(s.heap, c) // order is 0 in all of them until they are full
 	} else {
 		c = s.least()
-		delete(s.counts, c.consumer)
-		c.consumer, c.by, c.excess = consumer, [len(outcomes)]uint64{}, c.weight
+		if cell := s.cell(h); *cell < c.weight {
+			*cell++
+			return nil
+		}
+		delete(s.counts, c.hash)
+		*s.cell(c.hash) = c.weight
+		c.by, c.excess = [len(outcomes)]uint64{}, c.weight
 	}
-	s.counts[consumer] = c
+	c.consumer, c.hash = consumer, h
+	s.counts[h] = c
 	return c
+}
+
+// cell is a consumer's cell of the filter.
+func (s *topShard) cell(h uint64) *uint64 {
+	return &s.filter[h/topShards%uint64(len(s.filter))]
 }
 
 // least puts the consumer of the least weight in the first place. Weights only
@@ -152,6 +181,9 @@ func (t *Top) Decay() {
 		s.mu.Lock()
 		for _, c := range s.heap {
 			c.weight, c.excess, c.order = c.weight/2, c.excess/2, c.order/2
+		}
+		for j := range s.filter {
+			s.filter[j] /= 2
 		}
 		s.mu.Unlock()
 	}
