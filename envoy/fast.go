@@ -58,7 +58,7 @@ func (s *Server) newFastServer() *fastgrpc.Server {
 	}
 	return fastgrpc.New(fastgrpc.Options{
 		Methods: methods, TLS: s.tls, Log: s.log,
-		MaxWaiting: maxHeld, MaxRequestBytes: maxMessage, MaxBufferedBytes: 4 * maxMessage, HandshakeTimeout: handshakeWithin,
+		MaxWaiting: maxHeld, MaxRequestBytes: maxMessage, MaxBufferedBytes: 4 * maxMessage, MaxBufferedTotal: 32 * maxMessage, HandshakeTimeout: handshakeWithin,
 		MaxConnectionAge: s.age, MaxConnectionAgeGrace: s.ageGrace,
 	})
 }

@@ -30,6 +30,7 @@ func (c *conn) answerWaited(o outcome) {
 	st.cancel = nil
 	if st.state == abandoned {
 		c.abandoned--
+		c.hold(st, -st.buffered)
 		c.recycle(st)
 		return
 	}
@@ -42,8 +43,8 @@ func (c *conn) answer(st *stream, message []byte, status Status) {
 	c.budget.answered()
 	size := messagePrefix + len(message)
 	fits := int64(size) <= min(c.sendWindow, st.sendWindow, int64(c.peerFrame))
-	if status.Code == OK && !fits && c.buffered+size > c.server.opts.MaxBufferedBytes {
-		status = Status{Code: ResourceExhausted, Message: "too many answers are untaken on this connection"}
+	if status.Code == OK && !fits && !c.affords(size) {
+		status = tooMuch
 	}
 	if status.Code != OK {
 		c.writeTrailersOnly(st.id, 200, status)
@@ -150,7 +151,6 @@ func (c *conn) abandon(st *stream) {
 		st.cancel()
 		st.state = abandoned
 		delete(c.streams, st.id)
-		c.hold(st, -st.buffered)
 		c.abandoned++
 		return
 	}
@@ -167,9 +167,12 @@ func (c *conn) release(st *stream) {
 	c.recycle(st)
 }
 
+// recycle keeps a finished stream for reuse, as long as all that are kept have
+// little room.
 func (c *conn) recycle(st *stream) {
-	if len(c.free) < keepStreams {
-		st.reset()
+	st.reset()
+	if room := st.room(); c.kept+room <= keepCapacity {
+		c.kept += room
 		c.free = append(c.free, st)
 	}
 }
@@ -178,15 +181,10 @@ func (c *conn) newStream() *stream {
 	if n := len(c.free); n > 0 {
 		st := c.free[n-1]
 		c.free = c.free[:n-1]
+		c.kept -= st.room()
 		return st
 	}
 	return &stream{}
-}
-
-// hold accounts for n more bytes that a stream keeps.
-func (c *conn) hold(st *stream, n int) {
-	st.buffered += n
-	c.buffered += n
 }
 
 // A resetRing remembers the streams that the server reset last. Frames for

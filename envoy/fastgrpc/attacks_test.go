@@ -419,6 +419,75 @@ func TestUnfinishedRequestsAreBounded(t *testing.T) {
 	}
 }
 
+// What all connections hold together is bounded too, and calls that hold
+// nothing are answered meanwhile.
+func TestAllConnectionsTogetherAreBounded(t *testing.T) {
+	const total, conns, calls, size = 1 << 20, 8, 10, 50_000 // four times as much as there is room for
+	for name, hold := range map[string]func(p *peer, id uint32){
+		"unfinished requests": func(p *peer, id uint32) {
+			p.headers(id, false, request(echo)...)
+			whole := message(strings.Repeat("m", size))
+			for at := 0; at < len(whole)-1; at += 10_000 {
+				p.must(p.fr.WriteData(id, false, whole[at:min(at+10_000, len(whole)-1)]))
+			}
+		},
+		"answers not taken": func(p *peer, id uint32) { p.call(id, repeat, "", "size", fmt.Sprint(size)) },
+		"calls that wait":   func(p *peer, id uint32) { p.call(id, wait, "x", "filler", strings.Repeat("f", size/2)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			server, addr := serve(t, fastgrpc.Options{MaxBufferedTotal: total, StreamTimeout: time.Hour})
+			bystander := dial(t, addr)
+			var peers []*peer
+			refused := 0
+			bounded(t, 2*conns*calls, func() {
+				for range conns {
+					p := dial(t, addr, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
+					peers = append(peers, p)
+					for i := range uint32(calls) {
+						hold(p, 2*i+1)
+						p.must(p.fr.WritePing(false, [8]byte{byte(i)}))
+						refused += p.statusesUntilPong("8")
+					}
+				}
+			})
+			if least, most := conns*calls/4, conns*calls*7/8; refused < least || refused > most {
+				t.Errorf("%d of %d calls were refused, want %d to %d", refused, conns*calls, least, most)
+			}
+			if got := server.Stats().Buffered; got > total || got < total/2 {
+				t.Errorf("Stats().Buffered = %d, want at most %d and most of that", got, total)
+			}
+			bystander.call(1, echo, "x")
+			if got := bystander.reply(1); got != ok("x") {
+				t.Errorf("another client's call meanwhile = %v, want ok", got)
+			}
+			for _, p := range peers {
+				p.must(p.nc.Close())
+			}
+			eventually(t, "all is given back", func() bool { return server.Stats().Buffered == 0 })
+		})
+	}
+}
+
+// statusesUntilPong counts the calls that end with a status before a PING is
+// answered.
+func (p *peer) statusesUntilPong(status string) (n int) {
+	p.t.Helper()
+	for {
+		frame, err := p.next()
+		p.must(err)
+		if ping, isPing := frame.(*http2.PingFrame); isPing && ping.IsAck() {
+			return n
+		}
+		if f, isHeaders := frame.(*http2.MetaHeadersFrame); isHeaders && f.StreamEnded() {
+			for _, field := range f.Fields {
+				if field.Name == "grpc-status" && field.Value == status {
+					n++
+				}
+			}
+		}
+	}
+}
+
 // A header block that decodes to a thousand times its size is refused, and
 // costs less than it would to keep.
 func TestHeaderBomb(t *testing.T) {

@@ -36,7 +36,9 @@ type conn struct {
 	free       []*stream          // finished, for reuse
 	lastStream uint32             // highest number the client has used
 	resets     resetRing
-	buffered   int // bytes held in bodies, fields and pending answers
+	kept       int // bytes that those have room for
+	buffered   int // bytes held for the client, by all streams: see memory.go
+	borrowed   int // bytes out of the server's total
 	call       Call
 	scratch    []byte // holds one answer with its prefix
 

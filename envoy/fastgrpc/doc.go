@@ -89,8 +89,9 @@
 //   - Header blocks: twice Options.MaxHeaderBytes encoded ends the connection,
 //     once decoded refuses the call. Bombs (small blocks that decode to large
 //     ones) are measured decoded, and not kept.
-//   - Memory of requests not yet complete, of their metadata, and of answers
-//     that flow control holds back: Options.MaxBufferedBytes per connection.
+//   - Memory of requests not yet complete and of those that wait, of their
+//     metadata, and of answers that flow control holds back: Options.MaxBufferedBytes
+//     for each connection, Options.MaxBufferedTotal for all (memory.go).
 //   - Time: for the handshake, for a write, for a request to become complete,
 //     for an answer to be taken (a window that never opens), for a keepalive
 //     PING to be answered.

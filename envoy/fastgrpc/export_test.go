@@ -21,7 +21,7 @@ func (c *conn) leftover() error {
 			errs = append(errs, fmt.Errorf("stream %d is listed as %d", st.id, id))
 		}
 	}
-	if held != c.buffered {
+	if held > c.buffered || held < c.buffered && c.abandoned == 0 {
 		errs = append(errs, fmt.Errorf("%d bytes accounted for, %d held by %d open streams", c.buffered, held, len(c.streams)))
 	}
 	for _, st := range c.blocked {
@@ -29,13 +29,15 @@ func (c *conn) leftover() error {
 			errs = append(errs, fmt.Errorf("stream %d is blocked and not open", st.id))
 		}
 	}
+	kept := 0
 	for _, st := range c.free {
-		if st.buffered != 0 || len(st.pending) != 0 || len(st.body) != 0 || st.cancel != nil || cap(st.body) > keepCapacity {
+		kept += st.room()
+		if st.buffered != 0 || len(st.pending) != 0 || len(st.body) != 0 || st.cancel != nil {
 			errs = append(errs, fmt.Errorf("a finished stream keeps something: %+v", st))
 		}
 	}
-	if len(c.free) > keepStreams {
-		errs = append(errs, fmt.Errorf("%d finished streams kept, want at most %d", len(c.free), keepStreams))
+	if kept != c.kept || kept > keepCapacity {
+		errs = append(errs, fmt.Errorf("%d finished streams take %d bytes, %d accounted for, want at most %d", len(c.free), kept, c.kept, keepCapacity))
 	}
 	if len(c.streams)+c.abandoned > int(c.server.opts.MaxStreams) {
 		errs = append(errs, fmt.Errorf("%d open streams and %d abandoned, want at most %d", len(c.streams), c.abandoned, c.server.opts.MaxStreams))

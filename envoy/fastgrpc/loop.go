@@ -71,6 +71,7 @@ func (c *conn) beforeSleep() (wake time.Time, err error) {
 	if c.flush(); c.ioError != nil {
 		return wake, c.ioError
 	}
+	c.giveBack()
 	return wake, nil
 }
 
@@ -186,5 +187,6 @@ func (c *conn) end(reason error) {
 		_, _ = io.Copy(io.Discard, c.nc)
 	}
 	_ = c.nc.Close()
+	c.server.lent.Add(-int64(c.borrowed))
 	c.server.opts.Log.Debug("connection ended", "remote_address", c.nc.RemoteAddr().String(), "err", reason)
 }

@@ -26,7 +26,8 @@ type Options struct {
 	MaxStreams       uint32 // open calls of one connection; a further one is refused. Default 8192
 	MaxHeaderBytes   uint32 // of one call's header list, as RFC 9113 section 6.5.2 counts. Default 64 KiB
 	MaxRequestBytes  int    // of one request message. Default 4 MiB, as grpc-go
-	MaxBufferedBytes int    // of requests not yet complete and answers not yet sent, per connection. Default 16 MiB
+	MaxBufferedBytes int    // of requests not yet complete, calls that wait and answers not yet sent, of one connection. Default 16 MiB
+	MaxBufferedTotal int64  // of all connections, beyond 64 KiB that each has by itself. Default 256 MiB
 	MaxWaiting       int    // calls that wait at the same time, over all connections. Default 4096
 
 	HandshakeTimeout time.Duration // from accept to the client's SETTINGS. Default 10 s
@@ -48,8 +49,7 @@ type Options struct {
 const (
 	readBuffer    = 32 << 10         // bytes read at once
 	flushAt       = 64 << 10         // bytes to be written at which writing no longer waits for reading to pause
-	keepCapacity  = 64 << 10         // buffers that grew larger are left to the collector
-	keepStreams   = 256              // finished streams kept for reuse per connection
+	keepCapacity  = 64 << 10         // a buffer that grew larger is left to the collector, as are finished streams beyond it
 	maxFrame      = 16 << 10         // the protocol's initial SETTINGS_MAX_FRAME_SIZE, which is not raised
 	streamWindow  = 64<<10 - 1       // the protocol's initial SETTINGS_INITIAL_WINDOW_SIZE, which is not raised
 	connWindow    = 1 << 20          // the connection's receive window
@@ -66,6 +66,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.MaxHeaderBytes, 64<<10)
 	setDefault(&o.MaxRequestBytes, 4<<20)
 	setDefault(&o.MaxBufferedBytes, 16<<20)
+	setDefault(&o.MaxBufferedTotal, 256<<20)
 	setDefault(&o.MaxWaiting, 4096)
 	setDefault(&o.HandshakeTimeout, 10*time.Second)
 	setDefault(&o.WriteTimeout, 10*time.Second)
@@ -100,7 +101,7 @@ func offerH2(config *tls.Config) *tls.Config {
 	return config
 }
 
-func setDefault[T int | uint32 | time.Duration](value *T, fallback T) {
+func setDefault[T int | int64 | uint32 | time.Duration](value *T, fallback T) {
 	if *value <= 0 {
 		*value = fallback
 	}

@@ -101,8 +101,8 @@ func serveOn(t testing.TB, l net.Listener, opts fastgrpc.Options) *fastgrpc.Serv
 		if err := <-served; !errors.Is(err, fastgrpc.ErrServerClosed) {
 			t.Errorf("Serve() = %v, want ErrServerClosed", err)
 		}
-		if got := server.Stats(); got.Connections != 0 || got.Waiting != 0 {
-			t.Errorf("after Close: %+v, want no connection and no waiting call", got)
+		if got := server.Stats(); got.Connections != 0 || got.Waiting != 0 || got.Buffered != 0 {
+			t.Errorf("after Close: %+v, want no connection, no waiting call and nothing buffered", got)
 		}
 		if _, fuzzing := t.(*testing.F); !fuzzing {
 			noMoreGoroutines(t, before)

@@ -88,8 +88,8 @@ func (c *conn) openStream() error {
 	if b.encoding != "" && b.encoding != "identity" {
 		return c.refuse(http.StatusOK, statusf(Unimplemented, "grpc-encoding %q is not supported", b.encoding))
 	}
-	if c.buffered+int(b.size) > c.server.opts.MaxBufferedBytes {
-		return c.refuse(http.StatusOK, Status{Code: ResourceExhausted, Message: "too much is unfinished on this connection"})
+	if !c.affords(streamBytes + int(b.size)) {
+		return c.refuse(http.StatusOK, tooMuch)
 	}
 	st := c.newStream()
 	st.id, st.path, st.handler = b.stream, b.path, handler
@@ -104,7 +104,7 @@ func (c *conn) openStream() error {
 		}
 	}
 	c.streams[st.id] = st
-	c.hold(st, int(b.size))
+	c.hold(st, streamBytes+int(b.size))
 	if b.endStream {
 		return c.endRequest(st, nil)
 	}
@@ -183,14 +183,14 @@ func (c *conn) onStrayData(id uint32) error {
 
 // keepData keeps a part of a request that goes on, and makes room for more.
 func (c *conn) keepData(st *stream, data []byte) {
+	if !c.affords(len(data)) {
+		c.refuseOpen(st, tooMuch)
+		return
+	}
 	st.body = append(st.body, data...)
 	c.hold(st, len(data))
 	if _, status := checkBody(st.body, c.server.opts.MaxRequestBytes); status.Code != OK {
 		c.refuseOpen(st, status)
-		return
-	}
-	if c.buffered > c.server.opts.MaxBufferedBytes {
-		c.refuseOpen(st, Status{Code: ResourceExhausted, Message: "too much is unfinished on this connection"})
 		return
 	}
 	if st.recvWindow < streamWindow/2 {
@@ -230,10 +230,14 @@ func (c *conn) run(st *stream, request []byte) {
 	message, status := st.handler.ServeUnary(&c.call, request, c.scratch[messagePrefix:messagePrefix])
 	finish := c.call.wait
 	c.call = Call{}
+	if finish != nil && !c.affords(len(request)) {
+		finish, status = nil, tooMuch
+	}
 	if finish == nil {
 		c.answer(st, message, status)
 		return
 	}
+	c.hold(st, len(request)) // which finish has kept
 	ctx, cancel := context.Background(), context.CancelFunc(nil)
 	if st.deadline.IsZero() {
 		ctx, cancel = context.WithCancel(ctx)

@@ -20,6 +20,7 @@ type Server struct {
 	services map[string]bool // those of which some method is served
 	pool     *pool
 	floods   atomic.Uint64
+	lent     atomic.Int64 // what connections hold beyond their own share: see memory.go
 
 	conns sync.WaitGroup
 	done  chan struct{} // closed with the first Shutdown or Close
@@ -200,6 +201,7 @@ func (s *Server) isDraining() bool {
 type Stats struct {
 	Connections int    // open now
 	Waiting     int    // calls that wait now
+	Buffered    int64  // bytes of MaxBufferedTotal that are in use
 	Floods      uint64 // connections ended because they sent too much that asks for nothing
 }
 
@@ -208,5 +210,5 @@ func (s *Server) Stats() Stats {
 	s.mu.Lock()
 	open := len(s.open)
 	s.mu.Unlock()
-	return Stats{Connections: open, Waiting: s.pool.waiting(), Floods: s.floods.Load()}
+	return Stats{Connections: open, Waiting: s.pool.waiting(), Buffered: s.lent.Load(), Floods: s.floods.Load()}
 }

@@ -46,12 +46,12 @@ type stream struct {
 func (s *stream) reset() {
 	clear(s.fields) // so that the strings can go
 	*s = stream{fields: s.fields[:0], body: s.body[:0]}
-	if cap(s.body) > keepCapacity {
-		s.body = nil
-	}
-	if cap(s.fields) > 64 {
-		s.fields = nil
-	}
+}
+
+// room is how much memory a finished stream takes.
+func (s *stream) room() int {
+	const field = 40 // bytes of a hpack.HeaderField
+	return streamBytes + cap(s.body) + field*cap(s.fields)
 }
 
 // messagePrefix is the length of what precedes a message: a byte that says
