@@ -28,6 +28,9 @@ type Lender interface {
 	// hand; only with take set may it use something up. A decision that cannot
 	// be made before the store is asked is Pending.
 	Short(now Time, ahead, n int64, take bool) Decision
+	// Refill is told, before Short is asked, that what is in hand does not do. It
+	// reports whether it has put something there that had come back meanwhile.
+	Refill(now Time) bool
 	// Low is told that little is left, that something came back, or that the
 	// limit of the limiter was changed, reset or closed.
 	Low(now Time)
@@ -176,6 +179,9 @@ func (lent) take(b *bucket, now Time, n int64) (Decision, step) {
 		}
 		left := int64(w>>1) - n
 		if left < 0 || !b.good(t) {
+			if ls.lender.Refill(now) {
+				continue
+			}
 			return ls.lender.Short(now, 0, n, true), done
 		}
 		if b.word.CompareAndSwap(w, w-uint64(n)<<1) {
@@ -196,15 +202,20 @@ func (ls *Lease) ebb(now Time, left int64) {
 
 func (lent) peek(b *bucket, now Time, ahead, n int64) (Decision, step) {
 	ls, t := b.more.Load().lease, clamp(now)
-	w := b.word.Load()
-	if w&sealed != 0 {
-		return Decision{}, follow
+	for {
+		w := b.word.Load()
+		if w&sealed != 0 {
+			return Decision{}, follow
+		}
+		left := int64(w >> 1)
+		if left-ahead < n || !b.good(t) {
+			if ls.lender.Refill(now) {
+				continue
+			}
+			return ls.lender.Short(now, ahead, n, false), done
+		}
+		return Decision{Allowed: true, Remaining: left + ls.rest.Load(), Reset: sub(ls.full.Load(), t)}, done
 	}
-	left := int64(w >> 1)
-	if left-ahead < n || !b.good(t) {
-		return ls.lender.Short(now, ahead, n, false), done
-	}
-	return Decision{Allowed: true, Remaining: left + ls.rest.Load(), Reset: sub(ls.full.Load(), t)}, done
 }
 
 func (lent) refund(b *bucket, now Time, n int64) step {

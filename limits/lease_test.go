@@ -15,6 +15,7 @@ type lender struct {
 }
 
 func (l *lender) Short(_ limits.Time, _, _ int64, _ bool) limits.Decision { l.short++; return l.answer }
+func (l *lender) Refill(limits.Time) bool                                 { return false }
 func (l *lender) Low(limits.Time)                                         { l.low++ }
 func (l *lender) Returned(limits.Time, int64) bool                        { return false }
 func (l *lender) Ask(context.Context, int64, int64)                       {}

@@ -80,7 +80,7 @@ func (c *Cluster) Stats() Stats {
 }
 
 const (
-	tick = 20 * time.Millisecond
+	tick = 10 * time.Millisecond
 	// renewEvery is small beside renewAfter, and seldom enough for many leases.
 	renewEvery = 100 * time.Millisecond
 	beatEvery  = time.Second

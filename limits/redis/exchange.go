@@ -3,9 +3,7 @@ package redis
 import (
 	"context"
 	"fmt"
-	"maps"
 	"math"
-	"slices"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -102,7 +100,7 @@ func (l *limit) settle(now limits.Time, a answer) {
 	l.busy = false
 	again := l.again
 	l.again = false
-	sliced := l.spec.Limit().Kind == limits.Window && l.use*tick.Seconds() >= 1
+	sliced := l.keeps || l.spec.Limit().Kind == limits.Window && l.use*tick.Seconds() >= 1
 	flight := l.flight
 	l.mu.Unlock()
 	if err != nil {
@@ -167,9 +165,12 @@ func (l *limit) accept(now limits.Time, v []rueidis.RedisMessage) error {
 	c := l.cluster
 	if l.leaving {
 		l.session, granted, l.granted, l.used, l.returned, n[7] = c.session.Add(1), 0, 0, 0, 0, 0
-		l.slices, l.sliced = l.slices[:0], 0
+		l.forget()
 	}
 	c.learnClock(at)
+	if note.reset > l.known.reset && l.keeps {
+		l.comeBack(now, len(l.slices), l.noted)
+	}
 	l.known, l.rest = note, rest+l.reserve.Load()
 	l.lease.Learn(st)
 	more := granted - l.granted
@@ -179,7 +180,7 @@ func (l *limit) accept(now limits.Time, v []rueidis.RedisMessage) error {
 		l.reporting, l.beside = nil, 0
 	}
 	c.stats.granted.Add(more)
-	chunk := l.chunk()
+	chunk, _ := l.chunk(l.lease.Left())
 	gap := l.pause()
 	ramps := l.spec.Limit().WarmUp != limits.WarmUp{} && st.B != unused && st.B > 0
 	if ramps { // more comes in than the limit says
@@ -204,14 +205,17 @@ func (l *limit) accept(now limits.Time, v []rueidis.RedisMessage) error {
 		l.dryFrom.Store(int64(now))
 		l.dryFor.Store(max(1, l.needed))
 		dry := time.Duration(wait) // after a change of limit not a moment longer
-		if !l.fresh && !ramps {
+		switch {
+		case l.keeps:
+			dry = gap
+		case !l.untried && !ramps:
 			dry = l.dry(max(dry, gap), more)
 		}
 		l.dryTill.Store(int64(now.Add(dry)))
 	}
-	l.fresh = l.fresh && l.needed == 0
+	l.untried = l.untried && l.needed == 0
 	until := l.good
-	if more > 0 && more <= l.needed {
+	if more > 0 && more <= l.needed && !l.keeps {
 		// Redis counts as used what a request waits for: it must not lie about.
 		until = c.now().Add(atOnce)
 	}
@@ -237,6 +241,9 @@ func (l *limit) dry(wait time.Duration, more int64) time.Duration {
 // that a call to Redis serves many decisions, but not so long that what comes in
 // meanwhile has no room.
 func (l *limit) pause() time.Duration {
+	if l.keeps {
+		return time.Duration(min(max(keptFor/max(l.rate, 1)*1e9, float64(tick)), float64(maxKept)))
+	}
 	fill := l.fill()
 	gap, room := maxGap, fill/20
 	window, size := l.spec.Limit().Kind == limits.Window, l.spec.Capacity()
@@ -271,17 +278,8 @@ func (c *Cluster) holds(l *limit) {
 	c.mu.Unlock()
 }
 
-// slice notes how much of windows in much use was used until now.
-func (c *Cluster) slice(now limits.Time) {
-	c.mu.Lock()
-	some := slices.Collect(maps.Keys(c.windows))
-	c.mu.Unlock()
-	for _, l := range some {
-		l.mu.Lock()
-		l.cut(now)
-		l.mu.Unlock()
-	}
-}
+// decided is about how many requests a limiter has decided.
+func decided(l *limits.Limiter) int64 { return l.Usage().Admitted + l.Usage().Refused }
 
 // renew enqueues what must be told to Redis before its lease is over, or has lain idle.
 func (c *Cluster) renew(now limits.Time) {
@@ -289,7 +287,8 @@ func (c *Cluster) renew(now limits.Time) {
 	var due []*limit
 	for l := range c.active {
 		asked := limits.Time(l.askedAt.Load())
-		if d := now.Sub(asked); d >= renewLater || d < -clockSet || d >= renewAfter && l.lease.Left() == l.left.Load() {
+		idle := l.lease.Left() == l.left.Load() && decided(l.lease.Limiter()) == l.decided.Load()
+		if d := now.Sub(asked); d >= renewLater || d < -clockSet || d >= renewAfter && idle {
 			due = append(due, l)
 		}
 	}

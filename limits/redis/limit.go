@@ -2,8 +2,6 @@ package redis
 
 import (
 	"context"
-	"fmt"
-	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -30,6 +28,7 @@ type limit struct {
 	drySpec atomic.Pointer[limits.Spec] // under which limit
 	resets  atomic.Int64                // of the limiter, that Redis knows of
 	left    atomic.Int64                // in hand after the last exchange
+	decided atomic.Int64                // by the limiter before it
 	askedAt atomic.Int64                // when Redis was last asked
 	gap     atomic.Int64                // how long not to ask again for more, in nanoseconds
 	freed   atomic.Int64                // from then until freeTill nothing is limited: the grace
@@ -38,7 +37,9 @@ type limit struct {
 	passed  atomic.Int64 // let pass in the grace, not yet reported
 	broken  atomic.Int64 // the value in Redis cannot be meant; when that was found
 	touched atomic.Bool  // a silence is broken, which Redis does not know yet
-	blurred atomic.Bool  // something came back since the last exchange: slices do not tell when the rest was used
+	blurred atomic.Int64 // so many came back that were taken before the last cut
+	cutAt   atomic.Int64 // when that was
+	turnsAt atomic.Int64 // when a part of the window comes back next; 0: it does not
 	queued  atomic.Bool
 	closing atomic.Bool
 	portion atomic.Pointer[portion]
@@ -65,9 +66,12 @@ type limit struct {
 	use       float64 // requests used a second
 	leaving   bool    // the exchange under way is the last under its limit
 	vain      int     // exchanges in a row that brought nothing
-	fresh     bool    // nothing was asked for yet under spec
-	slices    []slice // what of a window was used when, since the last exchange
-	sliced    int64   // used, when the last of them ended
+	untried   bool    // nothing was asked for yet under spec
+	cost      float64 // of a request that is admitted
+	keeps     bool    // what is used comes back here, see window.go
+	slices    []slice // what was used when, of which Redis does not know
+	noted     int64   // all of them
+	fresh     int64   // used since the last exchange
 	busy      bool
 	again     bool
 	next      chan struct{} // closed when an exchange that has not begun yet is over
@@ -273,7 +277,9 @@ func (l *limit) Returned(now limits.Time, n int64) bool {
 		l.passed.Add(-n)
 		return true
 	}
-	l.blurred.Store(true)
+	if int64(now) <= l.cutAt.Load() {
+		l.blurred.Add(n)
+	}
 	return false
 }
 
@@ -308,7 +314,7 @@ func (l *limit) report(now limits.Time, clock string, offset time.Duration) []st
 		// Redis may take it for used already: what was used is not reported again.
 		l.lease.Withdraw(limits.MaxN)
 		l.session, l.granted, l.used, l.acked, l.returned, l.beside = c.session.Add(1), 0, 0, 0, 0, 0
-		l.slices, l.sliced = l.slices[:0], 0
+		l.forget()
 	}
 	// What was used without Redis counts as granted and used, so that it may be
 	// told again.
@@ -316,39 +322,48 @@ func (l *limit) report(now limits.Time, clock string, offset time.Duration) []st
 		total := l.reporting.Usage().Admitted
 		l.granted, l.beside = l.granted+total-l.beside, total
 	}
-	left := l.lease.Left()
+	left := l.cut()
 	l.leaving = leaves
-	used := l.granted - l.returned - left
-	fresh := used - l.used
-	spent := l.spent(now, used, left)
-	l.measure(now, fresh)
-	chunk := l.chunk()
+	idle := l.measure(now)
+	tells := !l.keeps
+	l.keeps = l.keepable()
+	tells = tells || !l.keeps
 	need, wish := l.need.Swap(0), l.wish.Swap(0)
+	chunk, most := l.chunk(left)
 	back := int64(0)
 	switch {
 	case leaves:
 		l.need.Store(need)
 		l.wish.Add(wish)
-		back, chunk, need, wish = l.lease.Withdraw(left), 0, 0, 0
-	case l.closing.Load() || l.lease.Closed() || fresh == 0 && need == 0:
-		back, chunk, need = l.lease.Withdraw(left), 0, 0
-	case left > 2*chunk+need:
-		back = l.lease.Withdraw(left - chunk - need)
+		back, chunk, need, wish, tells = left, 0, 0, 0, true
+	case l.closing.Load() || l.lease.Closed() || idle && need == 0:
+		back, chunk, need, tells = left, 0, 0, true
+	case l.reporting != nil && !tells:
+		back, tells = left, true // what Redis has heard of meanwhile has its place
+	case left > most+need:
+		back = left - chunk - need
 	}
+	back = l.lease.Withdraw(back)
 	l.returned += back
 	left -= back
 	c.stats.returned.Add(back)
-	l.used = l.granted - l.returned - l.lease.Left()
-	l.sliced = l.used
+	spent := "0/0"
+	if tells {
+		spent = l.spent(now, left+back == 0)
+		l.used = l.granted - l.returned - l.lease.Left()
+	}
 	reset := "0"
 	if n := l.lease.Resets(); n != l.resets.Load() {
 		l.resets.Store(n)
 		l.dryTill.Store(0)
 		reset = "1"
 	}
-	touch, learned := "0", "0"
+	touch, learned, keeps := "0", "0", "0"
 	if l.kept {
 		learned = "1"
+	}
+	if l.keeps {
+		keeps = "1"
 	}
 	if l.touched.Swap(false) {
 		touch = "1"
@@ -358,48 +373,8 @@ func (l *limit) report(now limits.Time, clock string, offset time.Duration) []st
 	l.spare = max(need, chunk-wish, 0)
 	return []string{
 		clock, l.specText, boundsText(l.spec, now.Add(offset)), l.known.text, l.holder, num(l.session), num(l.granted), num(l.used), num(l.returned),
-		num(max(0, max(chunk, wish)-left)), num(l.needed), spent, num(int64(leaseInRest)), num(l.passed.Swap(0)), num(l.beside), reset, num(l.acked), num(l.reserve.Load()), touch, learned,
+		num(max(0, max(chunk, wish)-left)), num(l.needed), spent, num(int64(leaseInRest)), num(l.passed.Swap(0)), num(l.beside), reset, num(l.acked), num(l.reserve.Load()), touch, learned, keeps,
 	}
-}
-
-// slice is how many requests were used no later than an instant.
-type slice struct {
-	n  int64
-	at limits.Time
-}
-
-// maxSlices is how many there are at most.
-const maxSlices = 64
-
-// cut ends a slice now; mu is held.
-func (l *limit) cut(now limits.Time) {
-	used := l.granted - l.returned - l.lease.Left()
-	n := used - l.sliced
-	l.sliced = used
-	switch last := len(l.slices) - 1; {
-	case n <= 0:
-	case last == maxSlices-1:
-		l.slices[last] = slice{l.slices[last].n + n, now}
-	default:
-		l.slices = append(l.slices, slice{n, now})
-	}
-}
-
-// spent says how many of used were used how long ago, the last first; mu is held.
-func (l *limit) spent(now limits.Time, used, left int64) string {
-	age := time.Duration(0)
-	if at := l.lease.Emptied(); left == 0 && at > l.since && now > at {
-		age = now.Sub(at)
-	}
-	if l.blurred.Swap(false) {
-		l.slices, l.sliced = l.slices[:0], l.used
-	}
-	text := fmt.Appendf(nil, "%d/%d", max(0, used-l.sliced), age)
-	for _, s := range slices.Backward(l.slices) {
-		text = fmt.Appendf(text, ",%d/%d", s.n, max(age, now.Sub(s.at)))
-	}
-	l.slices = l.slices[:0]
-	return string(text)
 }
 
 // follow makes s the limit that l talks about; mu is held.
@@ -415,26 +390,40 @@ func (l *limit) follow(s *limits.Spec) {
 			l.known.text = strconv.FormatInt(l.known.reset, 10) + " 0 - warm 0"
 		}
 	}
-	l.spec, l.specText, l.vain, l.fresh = s, text, 0, true
+	l.spec, l.specText, l.vain, l.untried = s, text, 0, true
 }
 
-// measure keeps how busy l is.
-func (l *limit) measure(now limits.Time, used int64) {
+// measure keeps how busy l is; mu is held. It reports whether it was idle.
+func (l *limit) measure(now limits.Time) bool {
 	u := l.lease.Limiter().Usage()
-	n := u.Admitted + u.Refused - l.counted.Admitted - l.counted.Refused
+	admitted := u.Admitted - l.counted.Admitted
+	n := admitted + u.Refused - l.counted.Refused
+	if admitted > 0 {
+		l.cost = float64(l.fresh) / float64(admitted)
+	}
 	if d := now.Sub(l.since); l.since != 0 && d > 0 {
 		weight := min(1, d.Seconds()*5)
+		if l.keeps { // what comes back may all be used at once
+			weight = min(weight, d.Seconds()/min(l.spec.Limit().Period.Seconds(), 1))
+		}
 		l.rate += weight * (float64(n)/d.Seconds() - l.rate)
-		l.use += weight * (float64(max(0, used))/d.Seconds() - l.use)
+		l.use += weight * (float64(max(0, l.fresh))/d.Seconds() - l.use)
 	}
-	l.counted = u
+	idle := l.fresh == 0 && (!l.keeps || n == 0)
+	l.counted, l.fresh = u, 0
+	l.decided.Store(u.Admitted + u.Refused)
+	return idle
 }
 
-// chunk is how many l should have in hand: what it uses in a while, but no more
-// than a part of what the limit holds.
-func (l *limit) chunk() int64 {
+// chunk is how many l should have in hand, and how many at most, beside the left
+// that it has: what it uses in a while, but no more than a part of what the limit
+// holds.
+func (l *limit) chunk(left int64) (chunk, most int64) {
 	if l.cluster.o.Mode == Strict || l.spec.Limit().Kind == limits.IdleReset {
-		return 0
+		return 0, 0
+	}
+	if l.keeps {
+		return l.keep(left)
 	}
 	part := 1.0 // of a second's use, for slow callers
 	if fill := l.fill().Seconds(); fill > 0 {
@@ -449,11 +438,15 @@ func (l *limit) chunk() int64 {
 		// What lies in hand now is missing a period later too: little, unless there is plenty.
 		full = min(full, max(while(ahead.Seconds()/3, part/10), float64(l.rest)/2))
 	}
-	return int64(min(full, size/4))
+	chunk = int64(min(full, size/4))
+	return chunk, 2 * chunk
 }
 
 // low is at how many in hand more is asked for: so many that they last until an
 // answer is overdue.
 func (l *limit) low(chunk int64) int64 {
+	if l.keeps {
+		return 0
+	}
 	return max(chunk/3, min(int64(l.use*l.cluster.o.Timeout.Seconds()), chunk/2))
 }

@@ -410,6 +410,9 @@ local function whole(n) return string.format('%.0f', n) end
 -- What the caller is to remember, and to tell next time.
 local function note(st, k)
   local a, b, c = texts(st, k)
+  if k.log and st.held > 0 then -- which may have been used of late
+    a, b = written(0), string.format('%.0f', math.min(k.n, k.n - k.level(st) + st.held))
+  end
   return whole(st.reset) .. ' ' .. whole(st.seq) .. ' ' .. a .. ' ' .. b .. ' ' .. c
 end
 

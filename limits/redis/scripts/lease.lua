@@ -4,7 +4,7 @@
 -- its lease is; what it let pass in the grace; how much of what it used and granted
 -- was without a lease; 1 to
 -- forget all use; how much of the use Redis has acknowledged; what it has to leave there; 1 to break a silence; 1 for a
--- limit that is learned.
+-- limit that is learned; 1 for a window of which the instance keeps what it has in hand, used or not.
 -- The answer: time, granted so far, rest, wait, full, grace, what to remember, whether it was new.
 return guard(function()
   set_clock(ARGV[1])
@@ -14,6 +14,7 @@ return guard(function()
   local g, u, r = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
   local want, need, lasts = tonumber(ARGV[10]), tonumber(ARGV[11]), tonumber(ARGV[13])
   local seen, beside, reserve = tonumber(ARGV[14]), tonumber(ARGV[15]), tonumber(ARGV[18])
+  local keeps = ARGV[21] == '1'
   if ARGV[16] == '1' then
     st.reset, st.seq, st.log, st.b, st.c, st.a = now_s * 1e6 + math.floor(now_ns / 1000), 0, {}, k.idle and 'warm' or 0, 0, NEVER
     k.spent(st, 0)
@@ -42,7 +43,8 @@ return guard(function()
   -- What was used without a lease counts though the limit be exceeded by it, since what is held may come back.
   -- A bucket that fills smoothly has no room for that.
   beside = math.min(beside, math.max(0, u - mine.u))
-  local spent, since = u - mine.u - beside, math.max(0, lasts - mine.deadline) -- nothing was used before it was here last
+  -- Nothing was used before it was here last, but of a window that it keeps.
+  local spent, since = u - mine.u - beside, k.log and math.huge or math.max(0, lasts - mine.deadline)
   for n, age in string.gmatch(ARGV[12], '(%d+)/(%d+)') do
     local some = math.min(tonumber(n), spent)
     if some > 0 then
@@ -85,7 +87,7 @@ return guard(function()
     if more > 0 then
       if k.begin then k.begin(st) end
       mine.g, room = mine.g + more, room - more
-      if more <= need then -- for a request that waits for it: as good as used
+      if more <= need and not keeps then -- for a request that waits for it: as good as used
         k.take(st, more, 0)
         mine.u = mine.u + more
       else
@@ -100,6 +102,7 @@ return guard(function()
     elseif room < ask then
       wait = k.wait(st, math.min(ask + st.held + reserve, math.max(k.n, ask)))
       if wait == 0 then wait = k.wait(st, k.n) end
+      if wait == 0 and k.log then wait = 1 end -- others keep it
     end
   end
   mine.deadline = lasts
