@@ -19,7 +19,7 @@ func TestConformance(t *testing.T) {
 			t.Run(string(mode)+"/"+name, func(t *testing.T) {
 				t.Parallel()
 				clock := newFake()
-				o := Options{Addresses: []string{s.Addr}, Mode: mode, Prefix: "suite/" + string(mode) + "/" + name, fake: clock.now, Timeout: 20 * time.Second}
+				o := Options{Addresses: []string{s.Addr}, Mode: mode, Prefix: "suite/" + string(mode) + "/" + name, fake: clock.now, Timeout: time.Minute}
 				c, other := join(t, o), join(t, o)
 				keys, made := map[*limits.Limiter]string{}, 0
 				limitstest.RunShared(t, limitstest.Shared{

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tollgate-dev/tollgate/limits"
+	"github.com/tollgate-dev/tollgate/limits/limitstest"
 	"github.com/tollgate-dev/tollgate/limits/redis/redistest"
 )
 
@@ -29,8 +30,10 @@ func TestFaults(t *testing.T) {
 			t.Parallel()
 			master, replica, sentinel := startSentinel(t, time.Minute) // which does nothing by itself
 			f := redistest.Fault{Name: "fails over", Breaks: true, Begin: (*redistest.Server).Kill, End: func(*redistest.Server) {
-				sentinel.CLI("sentinel", "failover", "mine")
-				eventually(t, 20*time.Second, func() bool { return strings.Contains(replica.CLI("role"), "master") }, sentinel.Log)
+				eventually(t, 20*time.Second, func() bool {
+					sentinel.CLI("sentinel", "failover", "mine") // it may not be ready for that
+					return strings.Contains(replica.CLI("role"), "master")
+				}, sentinel.Log)
 			}}
 			testFault(t, mode, f, master, Options{Addresses: []string{sentinel.Addr}, SentinelMaster: "mine"})
 		})
@@ -40,9 +43,9 @@ func TestFaults(t *testing.T) {
 // testFault has the fault happen to s, on which instances with the options o are.
 func testFault(t *testing.T, mode Mode, f redistest.Fault, s *redistest.Server, o Options) {
 	var changes atomic.Int64
-	timeout := 2 * time.Second // far beyond what a busy machine takes
+	timeout := time.Minute // far beyond what a busy machine takes
 	if f.Name == "stalls" {
-		timeout = 500 * time.Millisecond
+		timeout = 3 * time.Second
 	}
 	o.Mode, o.Timeout = mode, timeout
 	join(t, o)
@@ -53,25 +56,28 @@ func testFault(t *testing.T, mode Mode, f redistest.Fault, s *redistest.Server, 
 	for _, onError := range onErrors {
 		ls = append(ls, c.limiter(compile(t, limits.Limit{Kind: limits.Rate, N: 50, Period: time.Second, Burst: 10, OnError: onError}), "g", string(onError)))
 	}
-	use := func(d time.Duration) []used { return useUp(t, c, ls, d) }
-	use(250 * time.Millisecond) // the buckets are empty now
+	use := func(d time.Duration, rate int64) []used { return useUp(t, c, ls, d, rate) }
+	const whole, half = 50, 25
+	use(250*time.Millisecond, whole) // the buckets are empty now
 	f.Begin(s)
-	for end := time.Now().Add(5 * time.Second); f.Breaks && c.Stats().Up && time.Now().Before(end); {
-		for i, u := range use(20 * time.Millisecond) { // finds out
-			if u.slowest > 2*timeout {
-				t.Errorf("%s: a decision took %v, with a timeout of %v", onErrors[i], u.slowest, timeout)
-			}
-		}
+	share := int64(whole)
+	if f.Breaks {
+		share = half
+		eventually(t, 5*time.Second, func() bool {
+			use(20*time.Millisecond, half)
+			return !c.Stats().Up
+		}, func() string { return "it is not found out" })
 	}
-	meanwhile := use(500 * time.Millisecond)
+	waited := c.Stats().Waits
+	meanwhile := use(500*time.Millisecond, share)
+	if waited = c.Stats().Waits - waited; f.Breaks && waited > 0 {
+		t.Errorf("%d decisions waited for Redis though it was known to be away", waited)
+	}
 	f.End(s)
 	began := time.Now()
-	back := use(400 * time.Millisecond)
+	back := use(400*time.Millisecond, whole)
 	eventually(t, 10*time.Second, func() bool { return c.Stats().Up }, func() string { return "Redis is back and not used" })
-	if took := time.Since(began); took > 2*time.Second {
-		t.Errorf("recovery took %v", took)
-	}
-	after := use(500 * time.Millisecond)
+	after := use(500*time.Millisecond, whole)
 	most := 10 + 50*time.Since(began).Seconds()
 	if n := changes.Load(); f.Breaks && n != 2 || !f.Breaks && n != 0 {
 		t.Errorf("%d changes of state were told", n)
@@ -82,9 +88,9 @@ func testFault(t *testing.T, mode Mode, f redistest.Fault, s *redistest.Server, 
 			if onError == limits.OnErrorLocal && float64(back[i].admitted+after[i].admitted) > most*1.01 {
 				t.Errorf("%+v and %+v after Redis came back, want at most %.0f: a burst", back[i], after[i], most)
 			}
-			u, share := after[i], 50*after[i].took.Seconds()
-			if float64(u.tries) > 4*share && float64(u.admitted) < 0.5*share || float64(u.admitted) > 10+1.01*share || u.undecided > 0 {
-				t.Errorf("%+v once it was back, want %.0f", u, share)
+			u, most := after[i], 10+1.01*whole*after[i].took.Seconds()
+			if float64(u.admitted) < 0.4*float64(u.possible) || float64(u.admitted) > most || u.undecided > 0 {
+				t.Errorf("%+v once it was back, want about what is possible", u)
 			}
 		})
 	}
@@ -96,39 +102,41 @@ func judge(t *testing.T, f redistest.Fault, onError limits.OnError, u used) {
 	if f.Breaks {
 		share /= 2
 	}
-	busy := float64(u.tries) > 4*share // else the machine was, and the limit not in use
 	switch {
 	case !f.Breaks || onError == limits.OnErrorLocal:
-		if float64(u.admitted) > 10+share || busy && float64(u.admitted) < 0.5*share || u.undecided > 0 {
-			t.Errorf("%+v while Redis %s, want about %.0f admitted", u, f.Name, share)
+		if float64(u.admitted) > 10+share || float64(u.admitted) < 0.5*float64(u.possible) || u.undecided > 0 {
+			t.Errorf("%+v while Redis %s, want about what is possible", u, f.Name)
 		}
 	case onError == limits.OnErrorAllow && u.admitted != u.tries:
 		t.Errorf("%+v, want all admitted", u)
 	case onError == limits.OnErrorDeny && u.undecided != u.tries:
 		t.Errorf("%+v, want none decided", u)
 	}
-	if f.Breaks && u.slowest > 300*time.Millisecond {
-		t.Errorf("with the breaker open a decision took %v", u.slowest)
-	}
 }
 
 // used is what came of taking one after the other.
 type used struct {
 	tries, admitted, undecided int
-	slowest, took              time.Duration
+	possible                   int // to admit, of these tries, under a limit whose bucket was empty
+	took                       time.Duration
 }
 
-// useUp takes from every limiter in turn, as fast as it can.
-func useUp(t *testing.T, c *Cluster, ls []*limits.Limiter, d time.Duration) []used {
+// useUp takes from every limiter in turn, as fast as it can. rate is that of
+// each, a second.
+func useUp(t *testing.T, c *Cluster, ls []*limits.Limiter, d time.Duration, rate int64) []used {
 	us := make([]used, len(ls))
 	began := time.Now()
+	alone := limitstest.NewModel(limits.Limit{Kind: limits.Rate, N: rate, Period: time.Second, Burst: rate / 5})
+	alone.Take(c.now(), rate/5)
 	for ; time.Since(began) < d; time.Sleep(500 * time.Microsecond) {
+		possible := alone.Take(c.now(), 1)
 		for i, l := range ls {
 			u := &us[i]
-			asked := time.Now()
 			answer := c.take(l, 1)
-			u.slowest = max(u.slowest, time.Since(asked))
 			u.tries++
+			if possible {
+				u.possible++
+			}
 			switch {
 			case answer.Pending:
 				t.Fatal("a decision was left pending")
@@ -248,17 +256,20 @@ func TestAClockThatJumps(t *testing.T) {
 			_, _ = c.TakeAll(t.Context(), nil, real.Now().Add(by), claims)
 			return claims[0].Decision.Allowed
 		}
+		alone := limitstest.NewModel(spec.Limit())
 		began := time.Now()
-		admitted, counted := 0, 0
+		admitted, possible, counted := 0, 0, 0
 		for time.Since(began) < 1500*time.Millisecond {
 			if time.Since(began) > 500*time.Millisecond {
 				shift.Store(int64(jump))
 			}
-			if takeAt(c, a, time.Duration(shift.Load())) {
-				admitted++
-			}
-			if takeAt(d, b, 0) {
-				admitted++
+			for _, took := range []bool{takeAt(c, a, time.Duration(shift.Load())), takeAt(d, b, 0)} {
+				if took {
+					admitted++
+				}
+				if alone.Take(real.Now(), 1) {
+					possible++
+				}
 			}
 			if takeAt(c, qa, time.Duration(shift.Load())) {
 				counted++
@@ -268,8 +279,8 @@ func TestAClockThatJumps(t *testing.T) {
 			}
 			time.Sleep(time.Millisecond)
 		}
-		if most := 20 + 100*time.Since(began).Seconds(); float64(admitted) > most*1.01+1 || float64(admitted) < 0.7*most {
-			t.Errorf("jump of %v: %d admitted, want %.0f", jump, admitted, most)
+		if most := 20 + 100*time.Since(began).Seconds(); float64(admitted) > most*1.01+1 || float64(admitted) < 0.7*float64(possible) {
+			t.Errorf("jump of %v: %d admitted, want at most %.0f and about %d", jump, admitted, most, possible)
 		}
 		if counted != 7 {
 			t.Errorf("jump of %v: %d of 7 in a window", jump, counted)

@@ -10,9 +10,9 @@ import (
 	"github.com/tollgate-dev/tollgate/limits"
 )
 
-// patience is how long a test waits for what should come much sooner, but may
-// not on a machine that is busy.
-const patience = 30 * time.Second
+// patience is how long a test waits for what should come much sooner. A sentinel
+// alone does nothing for half a minute after it was not heard of for two seconds.
+const patience = 2 * time.Minute
 
 // eventually polls for what another process does.
 func eventually(t testing.TB, within time.Duration, f func() bool, why func() string) {

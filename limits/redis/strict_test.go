@@ -128,8 +128,8 @@ func TestKeysLiveNoLongerThanTheLimitNeeds(t *testing.T) {
 		limit limits.Limit
 		ms    int64
 	}{
-		"rate":   {limits.Limit{Kind: limits.Rate, N: 5, Period: time.Second}, 1500},
-		"window": {limits.Limit{Kind: limits.Window, N: 5, Period: 3 * time.Second}, 4100},
+		"rate":   {limits.Limit{Kind: limits.Rate, N: 5, Period: 100 * time.Second}, 150_000},
+		"window": {limits.Limit{Kind: limits.Window, N: 5, Period: 300 * time.Second}, 410_000},
 	} {
 		l := c.limiter(compile(t, most.limit), "ttl", name)
 		if d := c.take(l, 1); !d.Allowed {
@@ -196,7 +196,7 @@ func TestNobodyWaitsWhoMustNot(t *testing.T) {
 				t.Fatalf("%s: a look: %d, %v", mode, i, err)
 			}
 		}
-		if took := time.Since(began); took > time.Second {
+		if took := time.Since(began); took > 10*time.Second { // one alone would wait for longer
 			t.Errorf("%s: a hundred times two answers took %v", mode, took)
 		}
 		s.Resume()
