@@ -110,7 +110,7 @@ const byAddress = `
 domain: mesh
 descriptors:
 - key: remote_address
-  rate_limit: {unit: hour, requests_per_unit: 7}
+  rate_limit: {unit: day, requests_per_unit: 7}
 `
 
 // TestRateLimitAlone: callers' own limits and rules, where the upstream

@@ -21,17 +21,17 @@ import (
 const filterRules = `
 domain: mesh
 descriptors:
-- {key: user, rate_limit: {unit: hour, requests_per_unit: 2, name: gold}}
-- {key: buyer, rate_limit: {unit: hour, requests_per_unit: 10, name: buys}}
-- {key: used, rate_limit: {unit: hour, requests_per_unit: 6, name: tokens}}
-- {key: member, rate_limit: {unit: hour, requests_per_unit: 1000, name: members}}
+- {key: user, rate_limit: {unit: day, requests_per_unit: 2, name: gold}}
+- {key: buyer, rate_limit: {unit: day, requests_per_unit: 10, name: buys}}
+- {key: used, rate_limit: {unit: day, requests_per_unit: 6, name: tokens}}
+- {key: member, rate_limit: {unit: day, requests_per_unit: 1000, name: members}}
 `
 
 // otherRules are in a domain that only a route names.
 const otherRules = `
 domain: other
 descriptors:
-- {key: user, rate_limit: {unit: hour, requests_per_unit: 1}}
+- {key: user, rate_limit: {unit: day, requests_per_unit: 1}}
 `
 
 // filterBootstrap is an Envoy with three listeners: http asks the Tollgate at
@@ -220,7 +220,7 @@ func isLimited(a envoytest.Answer) bool {
 }
 
 func (f filtered) headers(t *testing.T) {
-	const want = `2, 2;w=3600;name="gold"`
+	const want = `2, 2;w=86400;name="gold"`
 	for _, remaining := range []string{"1", "0"} {
 		a := f.admitted(t, "/plain.S/M", "x-user", f.id)
 		if a.Header.Get("x-ratelimit-limit") != want || a.Header.Get("x-ratelimit-remaining") != remaining || a.Header.Get("x-ratelimit-reset") == "" {
@@ -274,7 +274,7 @@ func (f filtered) override(t *testing.T) {
 	ask := []string{"authorization", "Bearer " + secretOf(id, "prod")}
 	for range 2 {
 		a := f.admitted(t, "/override.S/M", ask...)
-		if got := a.Header.Get("x-ratelimit-limit"); !strings.HasPrefix(got, "2, 2;w=3600") {
+		if got := a.Header.Get("x-ratelimit-limit"); !strings.HasPrefix(got, "2, 2;w=86400") {
 			t.Errorf("x-ratelimit-limit: %s, want the consumer's 2 an hour", got)
 		}
 	}

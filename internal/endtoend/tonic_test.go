@@ -100,7 +100,7 @@ func nothingHeld(t *testing.T, gates ...*gate) {
 // newSoakedGate is a gate for the fast listener, with a consumer that is
 // always admitted, one whose requests are held, and a rule that soon refuses.
 func newSoakedGate(t *testing.T) *gate {
-	g := newGate(t, "domain: mesh\ndescriptors:\n- {key: user, rate_limit: {unit: hour, requests_per_unit: 2}}\n")
+	g := newGate(t, "domain: mesh\ndescriptors:\n- {key: user, rate_limit: {unit: day, requests_per_unit: 2}}\n")
 	g.fast = true
 	g.put(t, consumers.Consumer{ID: "steady", Limits: unlimited()}, "prod")
 	held := perSecond(1, time.Second, 1)

@@ -3,6 +3,7 @@ package embedded_test
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -349,6 +350,35 @@ func take(t *testing.T, r *consumers.Registry, table *limits.Table) {
 	g, _ := r.Resolve(now, "s")
 	if !g.Limiter(0).Take(now, 1).Allowed || !ruleLimiter(t, table, now).Take(now, 1).Allowed {
 		t.Fatal("refused")
+	}
+}
+
+// TestDecisionsDoNotWaitForChanges: a disk that takes its time keeps a change from
+// being made, and nobody else from anything.
+func TestDecisionsDoNotWaitForChanges(t *testing.T) {
+	s := &source{path: filepath.Join(t.TempDir(), "tollgate.db")}
+	r := consumers.NewRegistry(consumers.RegistryOptions{})
+	store := s.Open(t, r)
+	defer s.Close(t)
+	limited(t, store, quotaOfKilled)
+	letGo := s.db.Hold(t)
+	changed := make(chan error, 1)
+	go func() {
+		_, err := store.Put(context.Background(), consumers.Consumer{ID: "b"}, consumers.Always)
+		changed <- err
+	}()
+	for range 1000 {
+		take(t, r, s.table)
+	}
+	if _, known := r.Lookup("b"); known || len(changed) > 0 {
+		t.Error("a change is in force that is not on disk")
+	}
+	letGo()
+	if err := <-changed; err != nil {
+		t.Error(err)
+	}
+	if _, known := r.Lookup("b"); !known {
+		t.Error("a change that was made is not in force")
 	}
 }
 

@@ -21,6 +21,20 @@ func (db *DB) Counters(tb testing.TB) (n int) {
 	return n
 }
 
+// Hold keeps everything from being written until it is let go.
+func (db *DB) Hold(tb testing.TB) (letGo func()) {
+	tb.Helper()
+	tx, err := db.bolt.Begin(true)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return func() {
+		if err := tx.Rollback(); err != nil {
+			tb.Error(err)
+		}
+	}
+}
+
 // Decode reads a consumer without its checksum, first as most are read and then as
 // any can be; quick is false where the first way does not know it.
 func Decode(value []byte) (first consumers.Consumer, quick bool, any consumers.Consumer, err error) {
