@@ -137,7 +137,7 @@ func TestReflectionListsServices(t *testing.T) {
 
 func TestDrainLosesNothing(t *testing.T) {
 	entered, release := make(chan struct{}, 1), make(chan struct{})
-	s, addr := serve(t, envoy.ServerOptions{Drain: 200 * time.Millisecond}, checker{check: func(r *authv3.CheckRequest) error {
+	s, addr := serve(t, envoy.ServerOptions{Drain: 3 * time.Second}, checker{check: func(r *authv3.CheckRequest) error {
 		if r.GetAttributes().GetContextExtensions()["hold"] != "" {
 			entered <- struct{}{}
 			<-release

@@ -296,7 +296,8 @@ func TestReloadIsWholeOrNotAtAll(t *testing.T) {
 }
 
 func TestDrainLosesNothing(t *testing.T) {
-	r := start(t, base)
+	const drain = 3 * time.Second // what is asked meanwhile is asked in time, on a busy machine too
+	r := start(t, strings.Replace(base, "drain: 300ms", "drain: "+drain.String(), 1))
 	token := r.newToken(t, "billing", "none")
 	health := healthpb.NewHealthClient(r.conn)
 	if h, err := health.Check(t.Context(), &healthpb.HealthCheckRequest{}); err != nil || h.GetStatus() != healthpb.HealthCheckResponse_SERVING {
@@ -316,8 +317,8 @@ func TestDrainLosesNothing(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
-	if took := time.Since(began); took < 300*time.Millisecond {
-		t.Errorf("drained after %s, want decisions for 300ms", took)
+	if took := time.Since(began); took < drain {
+		t.Errorf("drained after %s, want decisions for %s", took, drain)
 	}
 	if conn, err := net.Dial("tcp", r.HTTPAddr()); err == nil {
 		_ = conn.Close()
