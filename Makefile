@@ -133,7 +133,7 @@ bench-envoy: build envoy ## What each way of asking adds to a request through a 
 
 .PHONY: bench-telemetry
 bench-telemetry: build ## What telling costs: CPU per request with all on beside all off, on both listeners (goal: 1.10)
-	go run ./internal/bench -quick -rounds 5 -servers fast-silent,fast-observed,tollgate-silent,tollgate-observed $(BENCH)
+	go run -pgo=$(PGO) ./internal/bench -quick -rounds 9 -servers fast-silent,fast-observed,tollgate-silent,tollgate-observed $(BENCH)
 
 .PHONY: stress
 stress: ## 10^8 decisions by 8 goroutines, their history checked: not one too many

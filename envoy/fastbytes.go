@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
@@ -30,26 +31,32 @@ type fastBytes struct {
 func newFastBytes(s *Server, method string, h BytesHandler) *fastBytes {
 	m := &fastBytes{server: s, method: method, handle: h, counts: s.metrics.method(method)}
 	inline := limits.WithoutWaiting(context.Background())
-	m.contexts.New = func() any { return &inlineContext{Context: inline, lane: m.counts.newLane()} }
+	m.contexts.New = func() any { return &inlineContext{Context: inline} }
 	return m
 }
 
 // ServeUnary implements [fastgrpc.Handler].
 func (m *fastBytes) ServeUnary(call *fastgrpc.Call, request, response []byte) ([]byte, fastgrpc.Status) {
 	ctx := m.contexts.Get().(*inlineContext)
-	counts := m.counts.beginAt(ctx.lane, call.Received()) // which spares a look at the clock
 	ctx.call = call
 	answer, err := m.decide(ctx, request, response)
 	ctx.call = nil
 	m.contexts.Put(ctx)
 	if !errors.Is(err, limits.ErrWouldWait) {
-		return m.end(counts, answer, err)
+		return answer, statusOf(err)
 	}
-	request, fields := bytes.Clone(request), kept(call)
+	request, fields, received := bytes.Clone(request), kept(call), call.Received()
 	return call.Wait(func(ctx context.Context, response []byte) ([]byte, fastgrpc.Status) {
+		counts := m.counts.beginAt(received)
 		answer, err := m.decide(metadata.NewIncomingContext(ctx, fields), request, response)
-		return m.end(counts, answer, err)
+		counts.end(status.Code(err))
+		return answer, statusOf(err)
 	})
+}
+
+// Answered implements [fastgrpc.Counter].
+func (m *fastBytes) Answered(calls int, code fastgrpc.Code, took time.Duration) {
+	m.counts.add(uint64(calls), codes.Code(code), took)
 }
 
 func (m *fastBytes) decide(ctx context.Context, request, response []byte) (answer []byte, err error) {
@@ -61,12 +68,11 @@ func (m *fastBytes) decide(ctx context.Context, request, response []byte) (answe
 	return m.handle(ctx, request, response)
 }
 
-func (m *fastBytes) end(counts measured, answer []byte, err error) ([]byte, fastgrpc.Status) {
-	counts.end(status.Code(err))
+func statusOf(err error) fastgrpc.Status {
 	if err != nil {
-		return nil, fastStatus(err)
+		return fastStatus(err)
 	}
-	return answer, fastgrpc.Status{}
+	return fastgrpc.Status{}
 }
 
 // inlineContext is the context of a call that is decided in line. It lasts as
@@ -75,7 +81,6 @@ func (m *fastBytes) end(counts measured, answer []byte, err error) ([]byte, fast
 type inlineContext struct {
 	context.Context
 	call *fastgrpc.Call
-	lane *lane // where calls of the processor that has this one are counted
 }
 
 // Deadline implements [context.Context].

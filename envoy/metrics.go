@@ -97,7 +97,7 @@ func (m *metrics) know(services map[string]grpc.ServiceInfo) {
 
 func newMethodMetrics(m *metrics, labels ...string) *methodMetrics {
 	mm := &methodMetrics{all: m, labels: labels, lanes: make([]lane, 2*runtime.GOMAXPROCS(0))}
-	mm.pool.New = func() any { return mm.newLane() }
+	mm.pool.New = func() any { return &mm.lanes[mm.last.Add(1)%uint32(len(mm.lanes))] }
 	return mm
 }
 
@@ -132,55 +132,61 @@ func (m *metrics) panicked() {
 
 // measured is a call that was started. The zero value counts nothing.
 type measured struct {
-	*methodMetrics
 	lane  *lane
 	start time.Time
 }
 
 // begin counts a call that starts now.
-func (mm *methodMetrics) begin() measured {
+func (mm *methodMetrics) begin() measured { return mm.beginAt(time.Now()) }
+
+// beginAt counts a call that has started.
+func (mm *methodMetrics) beginAt(start time.Time) measured {
 	if mm == nil {
 		return measured{}
 	}
+	l := mm.lane()
+	l.started.Add(1)
+	return measured{l, start}
+}
+
+// add counts calls that have started and ended.
+func (mm *methodMetrics) add(calls uint64, code codes.Code, took time.Duration) {
+	if mm == nil {
+		return
+	}
+	l := mm.lane()
+	l.started.Add(calls)
+	l.add(calls, code, took)
+}
+
+// lane is where the calls of this processor are counted.
+func (mm *methodMetrics) lane() *lane {
 	l := mm.pool.Get().(*lane)
 	mm.pool.Put(l)
-	return mm.beginAt(l, time.Now())
-}
-
-// beginAt counts a call that has started, in a lane of newLane.
-func (mm *methodMetrics) beginAt(l *lane, start time.Time) measured {
-	if mm == nil {
-		return measured{}
-	}
-	l.started.Add(1)
-	return measured{mm, l, start}
-}
-
-// newLane returns one that the fewest use; nil where nothing is counted.
-func (mm *methodMetrics) newLane() *lane {
-	if mm == nil {
-		return nil
-	}
-	return &mm.lanes[mm.last.Add(1)%uint32(len(mm.lanes))]
+	return l
 }
 
 func (c measured) end(code codes.Code) {
 	if c.lane == nil {
 		return
 	}
-	took := time.Since(c.start)
+	c.lane.add(1, code, time.Since(c.start))
+}
+
+// add counts calls that ended in the same way.
+func (l *lane) add(calls uint64, code codes.Code, took time.Duration) {
 	bucket := 0
 	for bucket < buckets && took > bounds[bucket] {
 		bucket++
 	}
-	if int(code) >= len(c.lane.handled) {
+	if int(code) >= len(l.handled) {
 		code = codes.Unknown
 	}
-	c.lane.mu.Lock()
-	c.lane.handled[code]++
-	c.lane.within[bucket]++
-	c.lane.took += took
-	c.lane.mu.Unlock()
+	l.mu.Lock()
+	l.handled[code] += calls
+	l.within[bucket] += calls
+	l.took += took * time.Duration(calls)
+	l.mu.Unlock()
 }
 
 // Describe implements prometheus.Collector.

@@ -31,6 +31,16 @@ func (f HandlerFunc) ServeUnary(call *Call, request, response []byte) ([]byte, S
 	return f(call, request, response)
 }
 
+// A Counter is a Handler that counts its calls.
+type Counter interface {
+	Handler
+	// Answered is told of calls that ended in the same way and whose answers
+	// are written together, right before they are: how long they took since
+	// they were received. Calls that wait (Call.Wait) are not among them.
+	// Several goroutines call it at the same time.
+	Answered(calls int, code Code, took time.Duration)
+}
+
 // A WaitFunc answers, in a goroutine of its own, a call that had to wait. It
 // appends to response and returns as Handler.ServeUnary does, and owns nothing
 // afterwards. The context ends when the call's deadline passes, when the

@@ -1,11 +1,15 @@
 package fastgrpc_test
 
 import (
+	"bytes"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 
 	"github.com/tollgate-dev/tollgate/envoy/fastgrpc"
 )
@@ -172,5 +176,64 @@ func TestCalls(t *testing.T) {
 				t.Errorf("reply to the next call differs (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// counted is a handler that counts.
+type counted struct {
+	fastgrpc.Handler
+	calls [17]atomic.Int64 // by code
+	told  atomic.Int64
+	took  atomic.Int64 // the longest
+}
+
+func (c *counted) Answered(calls int, code fastgrpc.Code, took time.Duration) {
+	c.calls[code].Add(int64(calls))
+	c.told.Add(1)
+	c.took.Store(max(c.took.Load(), int64(took)))
+}
+
+// Who counts is told of every call before its client can see the answer, of
+// many at once where they came together, and not of calls that wait.
+func TestCountersAreToldOfManyCallsAtOnce(t *testing.T) {
+	methods := newService().methods()
+	echoes, fails, waits := &counted{Handler: methods[echo]}, &counted{Handler: methods[fail]}, &counted{Handler: methods[wait]}
+	methods[echo], methods[fail], methods[wait] = echoes, fails, waits
+	_, addr := serve(t, fastgrpc.Options{Methods: methods, MaxWaiting: 1})
+	p := dial(t, addr)
+	buffered := new(bytes.Buffer)
+	p.fr = http2.NewFramer(buffered, p.nc)
+	p.fr.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+	const calls = 50
+	id := uint32(1)
+	for _, method := range []string{echo, fail, wait} {
+		for range calls {
+			p.call(id, method, string([]byte{5}))
+			id += 2
+		}
+	}
+	p.write(buffered.Bytes())
+	for ended := 0; ended < 3*calls-1; { // all but the one that waits
+		frame, err := p.next()
+		p.must(err)
+		if f, isHeaders := frame.(*http2.MetaHeadersFrame); isHeaders && f.StreamEnded() {
+			ended++
+		}
+	}
+	for _, c := range []struct {
+		name  string
+		of    *counted
+		code  fastgrpc.Code
+		calls int64
+	}{{"echo", echoes, fastgrpc.OK, calls}, {"fail", fails, fastgrpc.NotFound, calls}, {"wait", waits, fastgrpc.Unavailable, calls - 1}} {
+		if got := c.of.calls[c.code].Load(); got != c.calls {
+			t.Errorf("%s: told of %d calls, want %d", c.name, got, c.calls)
+		}
+		if told := c.of.told.Load(); told > calls/5 {
+			t.Errorf("%s: told %d times of %d calls that came together", c.name, told, calls)
+		}
+		if took := time.Duration(c.of.took.Load()); took < 0 || took > time.Minute {
+			t.Errorf("%s: took %v", c.name, took)
+		}
 	}
 }

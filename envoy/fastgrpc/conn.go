@@ -40,6 +40,7 @@ type conn struct {
 	buffered   int // bytes held for the client, by all streams: see memory.go
 	borrowed   int // bytes out of the server's total
 	call       Call
+	answered   answered
 	scratch    []byte // holds one answer with its prefix
 
 	recvWindow     int64 // what the client may still send on the connection

@@ -44,6 +44,9 @@
 // a grpc-timeout that is not among its last sixty or so, as it writes what is
 // left of the deadline. A traceparent is always new.
 //
+// Nor does counting a call look at the clock: a Handler that is a Counter is told
+// of all calls at once that came with one read and ended alike.
+//
 // A call that waits (Call.Wait) costs eight allocations and the wake-ups of a
 // goroutine and back, several times what it costs to decide it in the loop.
 //

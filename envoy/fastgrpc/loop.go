@@ -151,6 +151,7 @@ func (c *conn) flush() {
 	if len(c.out.buf) == 0 || c.ioError != nil {
 		return
 	}
+	c.tellCounter()
 	// The deadline is moved only when it has come near, as moving it costs
 	// more than all else here.
 	timeout := c.server.opts.WriteTimeout
@@ -174,6 +175,7 @@ func (c *conn) flush() {
 // to read what was written and to close: closing with unread bytes would throw
 // that away (TCP answers them with a reset).
 func (c *conn) end(reason error) {
+	c.tellCounter()
 	for _, st := range c.streams {
 		if st.cancel != nil {
 			st.cancel()

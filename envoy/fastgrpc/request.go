@@ -234,6 +234,7 @@ func (c *conn) run(st *stream, request []byte) {
 		finish, status = nil, tooMuch
 	}
 	if finish == nil {
+		c.count(st.handler, status.Code)
 		c.answer(st, message, status)
 		return
 	}
@@ -252,6 +253,7 @@ func (c *conn) run(st *stream, request []byte) {
 	if !started {
 		cancel()
 		st.cancel = nil
+		c.count(st.handler, Unavailable)
 		c.answer(st, nil, Status{Code: Unavailable, Message: "too many calls are waiting"})
 	}
 }
