@@ -53,7 +53,7 @@ func await(ts *testscript.TestScript, neg bool, args []string) {
 	last := "nothing"
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); <-tick.C {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); <-tick.C {
 		resp, err := http.Get("http://" + ts.Getenv("HTTP") + args[0])
 		if err != nil {
 			last = err.Error()
@@ -93,7 +93,7 @@ func awaitAsk(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); <-tick.C {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); <-tick.C {
 		if check(ts, args[0]) == args[1] {
 			return
 		}
@@ -106,7 +106,7 @@ func check(ts *testscript.TestScript, variable string) string {
 	conn, err := grpc.NewClient("passthrough:///"+ts.Getenv("GRPC"), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	ts.Check(err)
 	defer conn.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	resp, err := authv3.NewAuthorizationClient(conn).Check(ctx, request(ts.Getenv(variable)), grpc.WaitForReady(true))
 	ts.Check(err)

@@ -67,7 +67,7 @@ func (t terminal) await(pattern string) string {
 	re, screen := regexp.MustCompile(pattern), ""
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); <-tick.C {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); <-tick.C {
 		if screen = t.screen(); re.MatchString(screen) {
 			return screen
 		}
@@ -214,7 +214,7 @@ func serveForTop(t *testing.T) (s *server.Server, address string, ask func(consu
 	}
 	ask = func(consumer string, n int) {
 		t.Helper()
-		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		for range n {
 			if _, err := authv3.NewAuthorizationClient(conn).Check(ctx, request(tokens[consumer]), grpc.WaitForReady(true)); err != nil {

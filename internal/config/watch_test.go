@@ -91,7 +91,7 @@ func TestWatchSeesEveryWayToChangeAFile(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()
 			src := c.prepare(t, dir)
-			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			changed, done := make(chan struct{}, 100), make(chan error, 1)
 			go func() {
@@ -129,7 +129,7 @@ func TestWatchSeesWhatChangesBeforeItLooks(t *testing.T) {
 	write(t, dir+"/second/a.yaml", "second")
 	link(t, "first", dir+"/current")
 	src := config.Sources{Files: []string{dir + "/current/a.yaml"}}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	last := ""
 	err := config.Watch(ctx, src, func() config.Sources {

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"runtime"
 	"testing"
@@ -37,18 +38,22 @@ rules: {files: [rules.yaml]}
 		{"over the limit", rlsv3.RateLimitService_ShouldRateLimit_FullMethodName, askFor("alice", 1)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			const calls, runs = 100, 200
+			const calls, runs = 100, 25
 			d := newDriver(t, r.FastAddr(), c.method, c.request)
 			d.ask(t, 10*calls)
-			var before, after runtime.MemStats
-			runtime.ReadMemStats(&before)
-			for range runs {
-				d.ask(t, calls)
+			// The least of several counts: what a Tollgate does beside, by the clock, allocates too.
+			least := math.Inf(1)
+			for range 8 {
+				var before, after runtime.MemStats
+				runtime.ReadMemStats(&before)
+				for range runs {
+					d.ask(t, calls)
+				}
+				runtime.ReadMemStats(&after)
+				least = min(least, float64(after.Mallocs-before.Mallocs)/(calls*runs))
 			}
-			runtime.ReadMemStats(&after)
-			// What a Tollgate does beside, by the clock, allocates a little.
-			if each := float64(after.Mallocs-before.Mallocs) / (calls * runs); each > 0.1 {
-				t.Errorf("%.2f allocations per call, want none", each)
+			if least > 0.1 {
+				t.Errorf("%.2f allocations per call, want none", least)
 			}
 		})
 	}

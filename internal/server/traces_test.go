@@ -141,8 +141,12 @@ func TestUnsampledTracesCostNothing(t *testing.T) {
 			return after.Mallocs - before.Mallocs
 		}
 		calls(200)
-		const n = 2000
-		return float64(calls(n)) / n
+		const n = 400
+		least := calls(n) // of several counts: what goes on beside allocates too
+		for range 4 {
+			least = min(least, calls(n))
+		}
+		return float64(least) / n
 	}
 	for listener, most := range map[string]float64{"fast": 0.5, "grpc": 1.5} {
 		without, with := allocations("none", listener), allocations("otlp", listener)

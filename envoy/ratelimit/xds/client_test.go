@@ -106,7 +106,7 @@ func receive[T any](t *testing.T, from <-chan T, what string) T {
 	select {
 	case v := <-from:
 		return v
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatalf("no %s came", what)
 		panic("unreachable")
 	}
@@ -300,7 +300,7 @@ func TestComesBack(t *testing.T) {
 			select {
 			case got = <-applied:
 			case <-waits:
-			case <-time.After(20 * time.Second):
+			case <-time.After(time.Minute):
 				t.Fatal("the client did not come back")
 			}
 		}

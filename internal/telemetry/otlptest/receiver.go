@@ -99,7 +99,7 @@ func (r *Receiver) Await(tb testing.TB, wanted func(Span) bool) Span {
 	tb.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); <-tick.C {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); <-tick.C {
 		for _, s := range r.Spans() {
 			if wanted(s) {
 				return s
