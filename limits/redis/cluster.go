@@ -28,6 +28,8 @@ type Cluster struct {
 	links   [numLinks]link
 	offset  atomic.Int64 // Redis' clock less ours, in nanoseconds
 	seen    atomic.Int64 // instances
+	most    atomic.Int64 // of which there were so many
+	mostAt  atomic.Int64 // at that instant
 	warned  atomic.Int64 // when Corrupt was last told
 	session atomic.Int64 // the last that was begun
 	stats   counters
@@ -74,7 +76,7 @@ func (c *Cluster) Stats() Stats {
 	leases := len(c.active)
 	c.mu.Unlock()
 	return Stats{
-		Up: up, Instances: c.instances(), Leases: leases, Calls: c.stats.calls.Load(), Errors: c.stats.errors.Load(),
+		Up: up, Instances: int(c.seen.Load()), Leases: leases, Calls: c.stats.calls.Load(), Errors: c.stats.errors.Load(),
 		Corrupt: c.stats.corrupt.Load(), Waits: c.stats.waits.Load(), Granted: c.stats.granted.Load(), Returned: c.stats.returned.Load(),
 	}
 }
@@ -98,7 +100,7 @@ func Open(ctx context.Context, o Options) (*Cluster, error) {
 	_, _ = rand.Read(id[:]) // never fails
 	c := &Cluster{o: o, id: base64.RawURLEncoding.EncodeToString(id[:]), scripts: newScripts(),
 		active: map[*limit]struct{}{}, windows: map[*limit]struct{}{}, signal: make(chan struct{}, 1)}
-	c.seen.Store(int64(o.Instances))
+	c.counted(int64(o.Instances))
 	c.session.Store(time.Now().UnixNano() / 1000)
 	if err := c.dial(); err != nil {
 		c.fail(&c.links[0], c.o.Prefix+"{probe}", err)
@@ -189,12 +191,24 @@ func (c *Cluster) tell(ctx context.Context, key string, gone bool) error {
 		return a.err
 	}
 	if n, err := a.values[0].AsInt64(); err == nil && n > 0 && key == c.o.Prefix+"{instances}" {
-		c.seen.Store(min(n, 1_000_000))
+		c.counted(min(n, 1_000_000))
 	}
 	return nil
 }
 
-func (c *Cluster) instances() int { return int(c.seen.Load()) }
+// counted notes how many instances Redis knows of. One that has been flushed, or
+// begins anew, does not know all at once: fewer count only after a while.
+func (c *Cluster) counted(n int64) {
+	c.seen.Store(n)
+	now := int64(c.now())
+	if n >= c.most.Load() || !within(limits.Time(now), c.mostAt.Load(), c.mostAt.Load()+int64(beatLasts)) {
+		c.most.Store(n)
+		c.mostAt.Store(now)
+	}
+}
+
+// instances is among how many a limit is divided while Redis is away.
+func (c *Cluster) instances() int { return int(c.most.Load()) }
 
 // now is the time by which leases are kept.
 func (c *Cluster) now() limits.Time {

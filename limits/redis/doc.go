@@ -10,9 +10,9 @@
 // A shared limiter is one string in Redis, PREFIX{GROUP}KEY, whose group is the
 // consumer's id, or a hash of the descriptor. It reads
 //
-//	1 RESETS WRITES SPEC A B C LOG HOLDERS
+//	2 RESETS EPOCH WRITES SPEC A B C LOG BASES HOLDERS
 //
-// SPEC says what limit the rest was counted under; a script that is called with
+// EPOCH is when it was begun, BASES from what. SPEC says what limit the rest was counted under; a script that is called with
 // another one carries over what was used, in proportion, as
 // [limits.Limiter.SetSpec] does. A, B and C are those of [limits.State], LOG is
 // when requests of a window came, HOLDERS who has how much in hand. A key lives
@@ -50,8 +50,11 @@
 //     clock set loses what it has in hand; Redis takes it for used then.
 //
 // The exchange is safe to repeat: an instance reports, and Redis keeps, how much
-// was granted, used and returned since the session began, never a difference.
-// So an answer that is lost costs nothing.
+// was granted, used and returned since the session began, and used without Redis,
+// never a difference; and reports are numbered. So it does no harm that one is
+// lost, or its answer, or that Redis reads it late or after the next. Of limits
+// that count in periods Redis knows who had something in hand for a minute longer
+// than the lease, and puts right what it has taken for used.
 //
 // How much: what is used in three tenths of a second, or a second's worth up to
 // 200 requests, of a large limit two; at most a quarter of what the limit holds and
@@ -86,11 +89,20 @@
 // limit, divided by the instances last seen, that begins with a share of what was
 // last left; allow; or deny, which makes the decision Undecided. Each 200 ms one
 // call finds out whether Redis can be written to. When it can, what was admitted
-// meanwhile is reported, as granted and used, so that no burst follows.
+// meanwhile is reported, by everybody and even if nobody asks for that limit again;
+// for 0.7 s more a limit that is local stays so, and no chunk is taken, since others
+// are still to report. So no burst follows, and of a quota nothing is let through
+// twice: all together is what was used, known to Redis or not, and each instance's
+// share of what it last heard was left. What cannot be known: an instance that alone
+// has lost Redis spends its share while the others go on with all that is left.
 //
-// A store that was flushed, or a replica that never heard, is reminded. With each
-// call goes what this instance last heard of the limiter; when that is newer than
-// what Redis has, of the two states the one that admits less counts.
+// A store that was flushed is reminded. With each call goes what this instance last
+// heard of the limiter; a key that is lost begins anew from that, which is its base,
+// and what others know beyond the base is added, once. A store with older data, of a
+// replica that never heard or from a disk, has older entries of who uses the limit:
+// what was reported since is reported again, and counts once. What only those knew
+// who are gone is lost. Where data and an answer are lost at a time, the report may
+// count twice.
 //
 // # Upstreams
 //
@@ -143,8 +155,7 @@
 //
 // # What it is not
 //
-// A failover loses what Redis had not replicated; the instances remind it of what
-// they know, which for limits in use is nearly all. A request whose limits lie in
+// A request whose limits lie in
 // different slots of a cluster may, for a moment, hold in one what another then
 // refuses. Leases make a limit of few requests, and a pace, as dear as strict does. Guava's two kinds are not shared.
 //

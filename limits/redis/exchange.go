@@ -109,12 +109,12 @@ func (l *limit) settle(now limits.Time, a answer) {
 	if err == nil {
 		c.part(l.key).slow.Store(0)
 	}
-	c.mu.Lock()
-	if err == nil && !l.owes() {
-		delete(c.active, l)
+	if err == nil {
+		c.release(l)
 	} else {
-		c.active[l] = struct{}{}
+		c.holds(l)
 	}
+	c.mu.Lock()
 	if sliced {
 		c.windows[l] = struct{}{}
 	} else {
@@ -132,7 +132,7 @@ func (l *limit) owes() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	left := l.lease.Left()
-	return left > 0 || l.granted-l.returned-left != l.acked || l.passed.Load() > 0 || l.local.Load() != nil
+	return left > 0 || l.granted-l.returned-left != l.acked || l.passed.Load() > 0 || l.outside.Load() != l.told || l.returned != l.backAcked || l.local.Load() != nil
 }
 
 // accept reads the answer of the lease script; mu is held.
@@ -159,27 +159,44 @@ func (l *limit) accept(now limits.Time, v []rueidis.RedisMessage) error {
 	switch {
 	case err != nil:
 		return err
-	case granted < l.granted || granted-l.granted > 2*l.spec.Capacity() || rest < 0 || rest > limits.MaxN || wait < -1:
+	case granted < l.granted || granted-l.granted > 2*l.spec.Capacity() || rest < -limits.MaxN || rest > limits.MaxN || wait < -1:
 		return fmt.Errorf("%w: granted %d, rest %d", errAnswer, granted, rest)
 	}
 	c := l.cluster
+	l.backAcked = l.backTold
 	if l.leaving {
+		l.backAcked = 0
 		l.session, granted, l.granted, l.used, l.returned, n[7] = c.session.Add(1), 0, 0, 0, 0, 0
 		l.forget()
+		l.from, l.fromTold = 0, l.telling
 	}
 	c.learnClock(at)
 	if note.reset > l.known.reset && l.keeps {
 		l.comeBack(now, len(l.slices), l.noted)
 	}
+	more := granted - l.granted
+	excess := max(0, -rest) // in hand somewhere, and used without Redis meanwhile
+	rest = max(0, rest)
+	if l.settling(now) {
+		excess = max(excess, more) // of a call that Redis has made late: others do not know
+	}
 	l.known, l.rest = note, rest+l.reserve.Load()
 	l.lease.Learn(st)
-	more := granted - l.granted
 	l.granted, l.acked, l.since, l.good = granted, n[7], now, now.Add(leaseLasts)
+	l.told, l.answers = l.telling, !l.leaving
 	if l.reporting != nil {
 		l.local.CompareAndSwap(l.reporting, nil)
-		l.reporting, l.beside = nil, 0
+		l.reporting = nil
 	}
 	c.stats.granted.Add(more)
+	if excess > 0 {
+		out := min(more, excess)
+		more -= out
+		out += l.lease.Withdraw(excess - out)
+		l.returned += out
+		c.stats.returned.Add(out)
+		l.again = l.again || out > 0
+	}
 	chunk, _ := l.chunk(l.lease.Left())
 	gap := l.pause()
 	ramps := l.spec.Limit().WarmUp != limits.WarmUp{} && st.B != unused && st.B > 0
@@ -273,13 +290,32 @@ func (l *limit) fill() time.Duration {
 
 // holds keeps l in mind until Redis knows how things stand with it.
 func (c *Cluster) holds(l *limit) {
+	if l.listed.Load() {
+		return
+	}
 	c.mu.Lock()
 	c.active[l] = struct{}{}
+	l.listed.Store(true)
 	c.mu.Unlock()
 }
 
 // decided is about how many requests a limiter has decided.
 func decided(l *limits.Limiter) int64 { return l.Usage().Admitted + l.Usage().Refused }
+
+// release keeps l in mind only where Redis does not know all of it.
+func (c *Cluster) release(l *limit) {
+	if l.owes() {
+		c.holds(l)
+		return
+	}
+	c.mu.Lock()
+	delete(c.active, l)
+	l.listed.Store(false)
+	c.mu.Unlock()
+	if l.owes() { // by now
+		c.holds(l)
+	}
+}
 
 // renew enqueues what must be told to Redis before its lease is over, or has lain idle.
 func (c *Cluster) renew(now limits.Time) {
@@ -294,13 +330,9 @@ func (c *Cluster) renew(now limits.Time) {
 	}
 	c.mu.Unlock()
 	for _, l := range due {
-		if l.owes() {
+		if c.release(l); l.listed.Load() {
 			l.ask(now)
-			continue
 		}
-		c.mu.Lock()
-		delete(c.active, l)
-		c.mu.Unlock()
 	}
 }
 

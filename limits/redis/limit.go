@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"cmp"
 	"context"
 	"strconv"
 	"sync"
@@ -18,7 +19,7 @@ type limit struct {
 	holder  string       // as whom it holds what is in hand
 	base    *limit       // whose bucket it takes from; nil: it has its own
 	reserve atomic.Int64 // what it leaves there
-	kept    bool         // it is an upstream's: what passes without Redis is reported though nobody comes again
+	learned bool         // it is an upstream's, and may go up and down
 
 	need    atomic.Int64 // what the largest request wants that is not in hand
 	wish    atomic.Int64 // what all want together who wait
@@ -41,9 +42,11 @@ type limit struct {
 	cutAt   atomic.Int64 // when that was
 	turnsAt atomic.Int64 // when a part of the window comes back next; 0: it does not
 	queued  atomic.Bool
+	listed  atomic.Bool // among the cluster's active ones
 	closing atomic.Bool
 	portion atomic.Pointer[portion]
 	local   atomic.Pointer[limits.Limiter] // decides while Redis is away
+	outside atomic.Int64                   // admitted by that, less what came back to it, since the limit is shared
 
 	mu        sync.Mutex // guards what follows
 	spec      *limits.Spec
@@ -54,13 +57,21 @@ type limit struct {
 	used      int64
 	acked     int64 // of used, what Redis has heard of
 	returned  int64
+	backTold  int64           // returned, as the last report has it
+	backAcked int64           // of returned, what Redis has heard of
 	needed    int64           // what the exchange under way asks for at least
 	spare     int64           // what it asks for beside what those want who wait for it
 	reporting *limits.Limiter // local, while its use is being reported
-	beside    int64           // what of granted and used is its
-	good      limits.Time     // until when what is held is held in Redis too
-	since     limits.Time     // the last exchange
-	rest      int64           // what Redis had left then
+	reports   int64           // the number of the last report
+	answers   bool            // Redis has answered one of this session
+	telling   int64           // outside, as the last report has it
+	told      int64           // of outside, what Redis has acknowledged
+	from      int64           // acked and told, when the entry was made that Redis has of this instance
+	fromTold  int64
+	fromAt    limits.Time // when that was
+	good      limits.Time // until when what is held is held in Redis too
+	since     limits.Time // the last exchange
+	rest      int64       // what Redis had left then
 	counted   limits.Usage
 	rate      float64 // decisions a second
 	use       float64 // requests used a second
@@ -96,6 +107,7 @@ const (
 	atOnce     = 10 * time.Millisecond // how soon a request takes what it waited for
 	decisions  = 400                   // at least so many on one call to Redis, of a key that is in much use
 	graceSteps = 250 * time.Millisecond
+	entryNew   = time.Minute
 )
 
 // within reports whether now lies between two instants, of a clock that was not set back.
@@ -109,13 +121,26 @@ func (l *limit) away(now limits.Time) bool {
 	return l.cluster.closed.Load() || link.down.Load() || int64(now) < link.slow.Load() || within(now, l.broken.Load(), l.broken.Load()+int64(brokenFor)) && l.broken.Load() != 0
 }
 
+// apart reports whether l is decided about without Redis: because that is away,
+// or comes back while instances still tell what they admitted each for itself.
+func (l *limit) apart(now limits.Time) bool { return l.away(now) || l.settling(now) }
+
+func (l *limit) settling(now limits.Time) bool {
+	till := l.cluster.part(l.key).settles.Load()
+	return till != 0 && within(now, till-int64(settleFor), till) && l.onError() == limits.OnErrorLocal
+}
+
+func (l *limit) onError() limits.OnError {
+	return cmp.Or(l.lease.Limiter().Spec().Limit().OnError, l.cluster.o.OnError)
+}
+
 // Short implements [limits.Lender].
 func (l *limit) Short(now limits.Time, ahead, n int64, take bool) limits.Decision {
 	s := l.lease.Limiter().Spec()
 	switch {
 	case n > s.Capacity():
 		return limits.Decision{Wait: limits.Never}
-	case l.away(now) || !shareable(s):
+	case l.apart(now) || !shareable(s):
 		return l.alone(now, s, ahead, n, take)
 	case within(now, l.freed.Load(), l.freeTil.Load()):
 		if free := l.capped.Load(); free > 0 {
@@ -168,10 +193,10 @@ func spacing(s *limits.Spec, ahead int64) time.Duration {
 
 // alone decides without Redis.
 func (l *limit) alone(now limits.Time, s *limits.Spec, ahead, n int64, take bool) limits.Decision {
-	switch onError := s.Limit().OnError; {
-	case onError == limits.OnErrorAllow, onError == "" && l.cluster.o.OnError == limits.OnErrorAllow:
+	switch l.onError() {
+	case limits.OnErrorAllow:
 		return limits.Decision{Allowed: true}
-	case onError == limits.OnErrorDeny, onError == "" && l.cluster.o.OnError == limits.OnErrorDeny:
+	case limits.OnErrorDeny:
 		return limits.Decision{Undecided: true, Wait: time.Second}
 	}
 	of := l
@@ -187,7 +212,12 @@ func (l *limit) alone(now limits.Time, s *limits.Spec, ahead, n int64, take bool
 	}
 	switch {
 	case take:
-		return own.Take(now, n)
+		d := own.Take(now, n)
+		if d.Allowed {
+			of.outside.Add(n)
+			of.cluster.holds(of)
+		}
+		return d
 	case ahead > 0:
 		wait := own.WaitFor(now, ahead, n)
 		return limits.Decision{Allowed: wait == 0, Wait: wait}
@@ -217,9 +247,6 @@ func (l *limit) own(now limits.Time, s *limits.Spec) *limits.Limiter {
 		l.mu.Unlock()
 		fresh := newShare(now, s, part, int64(p.instances), heard, rest, st)
 		if l.local.CompareAndSwap(nil, fresh) {
-			if l.kept {
-				l.cluster.holds(l)
-			}
 			return fresh
 		}
 		own = l.local.Load()
@@ -258,10 +285,12 @@ func (l *limit) Ask(ctx context.Context, n, all int64) {
 
 // Touch implements [limits.Lender].
 func (l *limit) Touch(now limits.Time) {
-	if own := l.local.Load(); own != nil && l.away(now) {
+	if own := l.local.Load(); own != nil && l.apart(now) {
 		own.Refund(now, 1) // the count stays, and taking it again breaks the silence
 		own.Take(now, 1)
-		return
+		if l.away(now) {
+			return
+		}
 	}
 	l.touched.Store(true)
 	l.ask(now)
@@ -269,8 +298,13 @@ func (l *limit) Touch(now limits.Time) {
 
 // Returned implements [limits.Lender].
 func (l *limit) Returned(now limits.Time, n int64) bool {
-	if own := l.local.Load(); own != nil && l.away(now) {
+	of := l
+	if l.base != nil {
+		of = l.base
+	}
+	if own := of.local.Load(); own != nil && l.apart(now) {
 		own.Refund(now, n)
+		of.outside.Add(-n)
 		return true
 	}
 	if within(now, l.freed.Load(), l.freeTil.Load()) {
@@ -304,24 +338,24 @@ func (l *limit) report(now limits.Time, clock string, offset time.Duration) []st
 	c := l.cluster
 	// What was used under a limit that has been changed is reported under that
 	// one first, so that it counts in proportion.
-	leaves := l.granted > 0 && specText(l.lease.Limiter().Spec()) != l.specText
+	leaves := (l.granted > 0 || l.outside.Load() != l.told) && specText(l.lease.Limiter().Spec()) != l.specText
 	if leaves {
 		l.again = true
 	} else {
 		l.follow(l.lease.Limiter().Spec())
 	}
+	lapsed := false
 	if l.granted > 0 && (now >= l.good || l.since.Sub(now) > clockSet) {
-		// Redis may take it for used already: what was used is not reported again.
-		l.lease.Withdraw(limits.MaxN)
-		l.session, l.granted, l.used, l.acked, l.returned, l.beside = c.session.Add(1), 0, 0, 0, 0, 0
-		l.forget()
+		// The lease is over: Redis takes what is in hand back, or for used already.
+		back := l.lease.Withdraw(limits.MaxN)
+		l.returned += back
+		c.stats.returned.Add(back)
+		lapsed = true
 	}
-	// What was used without Redis counts as granted and used, so that it may be
-	// told again.
-	if l.reporting = l.local.Load(); l.reporting != nil {
-		total := l.reporting.Usage().Admitted
-		l.granted, l.beside = l.granted+total-l.beside, total
+	if l.telling, l.reporting = l.outside.Load(), nil; !l.settling(now) {
+		l.reporting = l.local.Load() // it has an end
 	}
+	l.reports++
 	left := l.cut()
 	l.leaving = leaves
 	idle := l.measure(now)
@@ -330,7 +364,10 @@ func (l *limit) report(now limits.Time, clock string, offset time.Duration) []st
 	tells = tells || !l.keeps
 	need, wish := l.need.Swap(0), l.wish.Swap(0)
 	chunk, most := l.chunk(left)
-	back := int64(0)
+	back, settling := int64(0), l.settling(now)
+	if settling {
+		chunk, need, wish = 0, 0, 0
+	}
 	switch {
 	case leaves:
 		l.need.Store(need)
@@ -338,13 +375,14 @@ func (l *limit) report(now limits.Time, clock string, offset time.Duration) []st
 		back, chunk, need, wish, tells = left, 0, 0, 0, true
 	case l.closing.Load() || l.lease.Closed() || idle && need == 0:
 		back, chunk, need, tells = left, 0, 0, true
-	case l.reporting != nil && !tells:
+	case (l.local.Load() != nil || lapsed) && !tells:
 		back, tells = left, true // what Redis has heard of meanwhile has its place
-	case left > most+need:
+	case left > most+need && !settling:
 		back = left - chunk - need
 	}
 	back = l.lease.Withdraw(back)
 	l.returned += back
+	l.backTold = l.returned
 	left -= back
 	c.stats.returned.Add(back)
 	spent := "0/0"
@@ -359,7 +397,7 @@ func (l *limit) report(now limits.Time, clock string, offset time.Duration) []st
 		reset = "1"
 	}
 	touch, learned, keeps := "0", "0", "0"
-	if l.kept {
+	if l.learned {
 		learned = "1"
 	}
 	if l.keeps {
@@ -371,10 +409,36 @@ func (l *limit) report(now limits.Time, clock string, offset time.Duration) []st
 	num := func(n int64) string { return strconv.FormatInt(n, 10) }
 	l.needed = max(0, need-left)
 	l.spare = max(need, chunk-wish, 0)
-	return []string{
-		clock, l.specText, boundsText(l.spec, now.Add(offset)), l.known.text, l.holder, num(l.session), num(l.granted), num(l.used), num(l.returned),
-		num(max(0, max(chunk, wish)-left)), num(l.needed), spent, num(int64(leaseInRest)), num(l.passed.Swap(0)), num(l.beside), reset, num(l.acked), num(l.reserve.Load()), touch, learned, keeps,
+	silent, entry := time.Duration(0), "0"
+	if l.answers {
+		silent = max(0, now.Sub(l.since))
 	}
+	switch {
+	case !l.answers || silent >= l.entryLasts(): // Redis makes a new one
+		l.from, l.fromTold, l.fromAt = l.acked, l.told, now
+	case now.Sub(l.fromAt) < entryNew:
+		entry = "1"
+	default:
+		entry = "2"
+	}
+	if c.o.Mode == Strict {
+		silent = 0 // it talks by other calls
+	}
+	return []string{
+		clock, l.specText, boundsText(l.spec, now.Add(offset)), l.known.text,
+		l.holder, num(l.session), num(l.reports), num(l.granted), num(l.used), num(l.returned), num(l.telling),
+		num(l.acked), num(l.told), num(int64(silent)), entry, num(l.from), num(l.fromTold),
+		num(max(0, max(chunk, wish)-left)), num(l.needed), spent, num(int64(leaseInRest)), num(l.passed.Swap(0)), reset, num(l.reserve.Load()), touch, learned, keeps,
+	}
+}
+
+// entryLasts is how long after an answer Redis has an entry of this instance for
+// sure: of limits that count in periods it keeps one for a minute more.
+func (l *limit) entryLasts() time.Duration {
+	if k := l.spec.Limit().Kind; k == limits.Quota || k == limits.FixedWindow {
+		return leaseInRest + time.Minute - clockSet
+	}
+	return leaseInRest - clockSet
 }
 
 // follow makes s the limit that l talks about; mu is held.
@@ -385,10 +449,7 @@ func (l *limit) follow(s *limits.Spec) {
 	text := specText(s)
 	if l.spec != nil && text[0] != l.specText[0] {
 		// What is known of another kind means nothing: Redis carries over what it has.
-		l.known = note{reset: l.known.reset, text: strconv.FormatInt(l.known.reset, 10) + " 0 - 0 0"}
-		if text[0] == 'g' {
-			l.known.text = strconv.FormatInt(l.known.reset, 10) + " 0 - warm 0"
-		}
+		l.known = forgotten(l.known.reset, s.Limit().Kind)
 	}
 	l.spec, l.specText, l.vain, l.untried = s, text, 0, true
 }

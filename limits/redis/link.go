@@ -9,10 +9,13 @@ import (
 // link is the breaker of a part of the keys: all of them on one server, those
 // of 256 slots on a cluster, of which one master may be away. While it is down
 // no decision asks Redis; a probe in the background finds out when that is of use
-// again. While it is slow no decision does either, until an answer has come.
+// again. While it is slow no decision does either, until an answer has come. Once
+// it is up again it settles: what limits that are local have admitted is told, and
+// nothing is asked for before the others have had the time to tell theirs.
 type link struct {
-	down atomic.Bool
-	slow atomic.Int64 // until when it is: a request has waited long enough for an answer, which may still come
+	down    atomic.Bool
+	slow    atomic.Int64 // until when it is: a request has waited long enough for an answer, which may still come
+	settles atomic.Int64 // until when it does
 
 	mu      sync.Mutex // guards what follows
 	key     string     // to probe with
@@ -23,6 +26,7 @@ type link struct {
 const (
 	numLinks   = 64
 	probeEvery = 200 * time.Millisecond
+	settleFor  = 700 * time.Millisecond // twice as long as another's probe, and the report that follows, take
 )
 
 func (c *Cluster) linkOf(key string) *link { return &c.links[int(slotOf(key))*numLinks/16384] }
@@ -54,9 +58,17 @@ func (c *Cluster) heal(k *link) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.slow.Store(0)
-	if k.down.Swap(false) {
-		c.count(-1, nil)
+	if !k.down.Load() {
+		return
 	}
+	k.settles.Store(int64(c.now().Add(settleFor)))
+	k.down.Store(false)
+	c.count(-1, nil)
+	c.mu.Lock()
+	for l := range c.active {
+		l.askedAt.Store(0) // they are due
+	}
+	c.mu.Unlock()
 }
 
 // count keeps how many links are down, and tells of the first and the last.

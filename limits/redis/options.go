@@ -42,6 +42,8 @@ type Options struct {
 
 	// fake, in tests, is the time of every decision and of Redis itself.
 	fake func() limits.Time
+	// wire, in tests, comes between: it may make the calls by send or not, now or later.
+	wire func(calls []call, send func() []answer) []answer
 }
 
 func (o Options) withDefaults() (Options, error) {

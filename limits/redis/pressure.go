@@ -75,7 +75,7 @@ func (p *Pressure) Lend(upstream, name string, l *limits.Limiter) {
 	c := p.cluster
 	c.share(c.o.Prefix+"{upstream/"+url.PathEscape(upstream)+"}"+url.PathEscape(name), l)
 	if own := limitOf(l); own != nil {
-		own.kept = true
+		own.learned = true
 	}
 }
 

@@ -58,6 +58,13 @@ type answer struct {
 
 // run makes all calls at once, pipelined, within the timeout.
 func (c *Cluster) run(ctx context.Context, calls []call) []answer {
+	if c.o.wire != nil {
+		return c.o.wire(calls, func() []answer { return c.send(ctx, calls) })
+	}
+	return c.send(ctx, calls)
+}
+
+func (c *Cluster) send(ctx context.Context, calls []call) []answer {
 	answers := make([]answer, len(calls))
 	client := c.client.Load()
 	if client == nil {

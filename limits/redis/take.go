@@ -99,7 +99,7 @@ func (c *Cluster) asksAbout(now limits.Time, claims []limits.Claim) bool {
 // decides reports whether Redis decides about l, in strict mode.
 func (c *Cluster) decides(now limits.Time, limiter *limits.Limiter) bool {
 	l := limitOf(limiter)
-	return l != nil && !l.away(now) && limiter.Spec().Capacity() > 0 && !l.lease.Closed()
+	return l != nil && !l.apart(now) && limiter.Spec().Capacity() > 0 && !l.lease.Closed()
 }
 
 func anyoneWaits(claims []limits.Claim) bool {
@@ -442,7 +442,7 @@ func (l *limit) heard(text string, d limits.Decision, n int64, now limits.Time) 
 	if err != nil {
 		return err
 	}
-	if to.reset > l.known.reset || to.reset == l.known.reset && to.seq > l.known.seq {
+	if to.after(&l.known) {
 		l.known = to
 		l.lease.Learn(st)
 	}

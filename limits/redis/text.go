@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -92,11 +93,25 @@ func boundsText(s *limits.Spec, now limits.Time) string {
 	return formatTime(begins[0]) + "," + formatTime(begins[1]) + "," + formatTime(begins[2]) + "," + formatTime(begins[3])
 }
 
-// note is what an instance remembers of a shared limiter: how often it was
-// reset and written, and its state, as text and as package limits has it.
+// note is what an instance remembers of a shared limiter: when it was reset and
+// begun, how often it was written, and its state as text.
 type note struct {
-	reset, seq int64
-	text       string
+	reset, epoch, seq int64
+	text              string
+}
+
+// after reports whether n is of a later state than m.
+func (n *note) after(m *note) bool {
+	return cmp.Or(cmp.Compare(n.reset, m.reset), cmp.Compare(n.epoch, m.epoch), cmp.Compare(n.seq, m.seq)) > 0
+}
+
+// forgotten is a note of a limiter of which nothing is known but its resets.
+func forgotten(reset int64, kind limits.Kind) note {
+	b := "0"
+	if kind == limits.Rate || kind == limits.Pace {
+		b = "warm"
+	}
+	return note{reset: reset, text: fmt.Sprintf("%d 0 0 - %s 0 -", reset, b)}
 }
 
 // noteOf makes a note of a state that did not come from Redis.
@@ -116,34 +131,35 @@ func noteOf(st limits.State) note {
 	if st.Kind != limits.Rate {
 		c = 0
 	}
-	return note{text: fmt.Sprintf("0 0 %s %s %d", formatTime(limits.Time(st.A)), b, c)}
+	return note{text: fmt.Sprintf("0 0 0 %s %s %d -", formatTime(limits.Time(st.A)), b, c)}
 }
 
 func parseNote(kind limits.Kind, text string) (note, limits.State, error) {
 	n, st := note{text: text}, limits.State{Kind: kind}
 	f := strings.Split(text, " ")
 	bad := fmt.Errorf("%w: %q", errAnswer, text)
-	if len(f) != 5 {
+	if len(f) != 7 { // the last is for the scripts alone
 		return n, st, bad
 	}
-	var errs [5]error
+	var errs [6]error
 	var a limits.Time
 	n.reset, errs[0] = strconv.ParseInt(f[0], 10, 64)
-	n.seq, errs[1] = strconv.ParseInt(f[1], 10, 64)
-	a, errs[2] = parseTime(f[2])
+	n.epoch, errs[1] = strconv.ParseInt(f[1], 10, 64)
+	n.seq, errs[2] = strconv.ParseInt(f[2], 10, 64)
+	a, errs[3] = parseTime(f[3])
 	st.A = int64(a)
 	switch {
-	case f[3] == "cold":
+	case f[4] == "cold":
 		st.B = unused
-	case f[3] == "warm":
+	case f[4] == "warm":
 		st.B = 0
-	case strings.Contains(f[3], "."):
-		a, errs[3] = parseTime(f[3])
+	case strings.Contains(f[4], "."):
+		a, errs[4] = parseTime(f[4])
 		st.B = int64(a)
 	default:
-		st.B, errs[3] = strconv.ParseInt(f[3], 10, 64)
+		st.B, errs[4] = strconv.ParseInt(f[4], 10, 64)
 	}
-	st.C, errs[4] = strconv.ParseInt(f[4], 10, 64)
+	st.C, errs[5] = strconv.ParseInt(f[5], 10, 64)
 	if errors.Join(errs[:]...) != nil {
 		return n, st, bad
 	}

@@ -225,6 +225,7 @@ func TestSentinelFailsOver(t *testing.T) {
 		}
 		return strings.Contains(replica.CLI("role"), "master") && c.Stats().Up
 	}, sentinel.Log)
+	settled(t, c)
 	for range 40 {
 		if c.take(l, 1).Allowed {
 			admitted++

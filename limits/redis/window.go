@@ -157,6 +157,8 @@ func (l *limit) spent(now limits.Time, out bool) string {
 	age := time.Duration(0)
 	if at := l.lease.Emptied(); out && at > l.since && now > at {
 		age = now.Sub(at)
+	} else if l.good > 0 && now > l.good {
+		age = now.Sub(l.good) // later nothing could be
 	}
 	var text []byte
 	for _, s := range slices.Backward(l.slices) {

@@ -59,6 +59,8 @@ end
 --   wait(st,n)    nanoseconds until n are there
 --   full(st)      nanoseconds until st is as new
 --   spent(st,u)   makes st one of which u are used
+--   merge(st,o,w) adds to st what another state has beyond what it was, w, if that is known; st admits no more
+--                 than o then
 -- over a state with a, b and c, which package limits describes at State.
 local make = {}
 
@@ -146,6 +148,17 @@ function make.g(p)
     st.a = u > 0 and u * interval - size or NEVER
     st.b, st.c = 'warm', 0
   end
+  function k.merge(st, o, was)
+    if st.b == 'warm' and o.b == 'warm' and o.a > -size then
+      local more = o.a - math.max(was and was.a or NEVER, -size)
+      st.a = math.max(st.a, o.a, math.min(0, math.max(st.a, -size) + math.max(0, more)))
+    elseif o.a > st.a then
+      st.a, st.b, st.c = o.a, o.b, o.c
+    elseif type(o.b) == 'number' and type(st.b) == 'number' then
+      st.b = math.max(st.b, o.b)
+    end
+    if o.b == 'warm' then st.b, st.c = 'warm', 0 end
+  end
   return k
 end
 
@@ -160,6 +173,7 @@ function make.c(p, bounds)
     end
     if from == 0 and to == 1 and bounds[2] ~= 0 then error('TGCLOCK ' .. written(0), 0) end
   end
+  k.from = from
   function k.settle(st)
     if st.a == NEVER or st.a < from then
       st.a, st.b = to - 1, 0
@@ -174,6 +188,10 @@ function make.c(p, bounds)
   function k.wait(st, n) return n <= k.n - st.b and 0 or to end
   function k.full(st) return st.b > 0 and to or 0 end
   function k.spent(st, u) st.a, st.b = to - 1, u end
+  function k.merge(st, o, was)
+    if o.a > st.a then st.a, st.b = o.a, 0 end
+    if o.a == st.a then st.b = math.max(o.b, st.b + math.max(0, o.b - (was and was.a == o.a and was.b or 0))) end
+  end
   return k
 end
 
@@ -229,6 +247,12 @@ function make.w(p)
   end
   function k.full(st) return #st.log > 0 and math.max(0, st.log[#st.log][1] + period) or 0 end
   function k.spent(st, u) st.log = u > 0 and {{0, u}} or {} end
+  function k.merge(st, o, was)
+    if o.a + period <= 0 then return end
+    k.settle(st)
+    local known = was and was.a + period > 0 and was.b or 0
+    k.take(st, math.max(0, o.b - known, o.b - used(st)), o.a)
+  end
   return k
 end
 
@@ -250,6 +274,12 @@ function make.i(p)
   function k.wait(st, m) return m <= n - st.b and 0 or math.max(0, st.a + period) end
   function k.full(st) return st.b > 0 and math.max(0, st.a + period) or 0 end
   function k.spent(st, u) st.a, st.b = u > 0 and 0 or NEVER, u end
+  function k.merge(st, o, was)
+    if o.a + period <= 0 then return end
+    k.settle(st)
+    local known = was and was.a + period > 0 and was.b or 0
+    st.a, st.b = math.max(st.a, o.a), math.max(o.b, st.b + math.max(0, o.b - known))
+  end
   return k
 end
 
@@ -277,15 +307,30 @@ local function state(spec, a, b, c)
   return st
 end
 
--- load reads a key: "1 reset seq spec a b c log holders".
+-- bases reads what a key was begun from when the store had lost it, the last first.
+local function bases(text)
+  local all = {}
+  if text == '-' then return all end
+  for _, e in ipairs(split(text, ',')) do
+    local of, epoch, seq, a, b = string.match(e, '^(%l)/(%d+)/(%d+)/([^/]+)/([^/]+)$')
+    if not of then corrupt('base') end
+    local was = state(of, a, b, '0')
+    was.of, was.epoch, was.seq = of, count(epoch), count(seq)
+    all[#all + 1] = was
+  end
+  return all
+end
+
+-- load reads a key: "2 reset epoch seq spec a b c log bases holders".
 local function load(key)
   local v = redis.pcall('GET', key)
   if type(v) == 'table' then corrupt('type') end
   if not v then return nil end
-  local reset, seq, spec, a, b, c, log, held = string.match(v, '^1 (%d+) (%d+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
+  local reset, epoch, seq, spec, a, b, c, log, base, held =
+    string.match(v, '^2 (%d+) (%d+) (%d+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
   if not reset then corrupt('value') end
   local st = state(spec, a, b, c)
-  st.reset, st.seq, st.spec, st.holders = count(reset), count(seq), spec, {}
+  st.reset, st.epoch, st.seq, st.spec, st.holders = count(reset), count(epoch), count(seq), spec, {}
   if log ~= '-' then
     local last = NEVER
     for _, e in ipairs(split(log, ',')) do
@@ -295,45 +340,93 @@ local function load(key)
       last = st.log[#st.log][1]
     end
   end
+  st.bases = bases(base)
   if held ~= '-' then
     for _, e in ipairs(split(held, ',')) do
-      local id, session, g, u, r, deadline = string.match(e, '^([^=]+)=(%d+)/(%-?%d+)/(%-?%d+)/(%-?%d+)/(.+)$')
+      local id, session, n, g, u, r, o, over, deadline = string.match(e, '^([^=]+)=(%d+)/(%d+)/(%d+)/(%-?%d+)/(%d+)/(%-?%d+)/(x?)([^/]+)$')
       if not id then corrupt('holder') end
-      st.holders[#st.holders + 1] =
-        {id = id, session = session, g = number(g), u = number(u), r = number(r), deadline = instant(deadline)}
+      st.holders[#st.holders + 1] = {id = id, session = session, n = count(n),
+        g = number(g), u = number(u), r = number(r), o = number(o), over = over == 'x', deadline = instant(deadline)}
     end
   end
   return st
 end
 
--- known is what the caller remembers: "reset seq a b c". A store that has forgotten, or a replica that
--- never heard, is reminded: of two states the one that admits less counts.
-local function remember(st, spec, known)
-  local reset, seq, a, b, c = string.match(known, '^(%d+) (%d+) (%S+) (%S+) (%S+)$')
-  local k = state(spec, a, b, c)
-  k.reset, k.seq, k.spec, k.holders = tonumber(reset), tonumber(seq), spec, {}
-  if not st then return k end
-  if k.reset > st.reset then st.reset, st.seq = k.reset, 0 end
-  if k.reset < st.reset or k.seq <= st.seq or string.sub(st.spec, 1, 1) ~= string.sub(spec, 1, 1) then return st end
-  st.seq, st.reminded = k.seq, true
-  local of = string.sub(spec, 1, 1)
-  if of == 'w' then
-    local used = 0
-    for _, e in ipairs(st.log) do used = used + e[2] end
-    if k.b > used then st.a, st.b, st.log = k.a, k.b, {} end
-  elseif of == 'i' or k.a == st.a then
-    if type(k.b) == 'number' and type(st.b) == 'number' then st.a, st.b = math.max(st.a, k.a), math.max(st.b, k.b) end
-  elseif k.a > st.a then
-    st.a, st.b, st.c = k.a, k.b, k.c
+local function holder(st, id, session)
+  for _, h in ipairs(st.holders) do
+    if h.id == id and h.session == session then return h end
   end
-  if k.b == 'warm' then st.b, st.c = 'warm', 0 end
+end
+
+-- add adds to st what is remembered, n, beyond what both have in common. Each may have been begun from another state
+-- and that from another; where st has nothing of all of them, it may have the same uses from elsewhere.
+local function add(st, k, n, from)
+  table.insert(from, 1, n)
+  for i, m in ipairs(from) do
+    for _, was in ipairs(st.bases) do
+      if was.epoch == m.epoch and was.of == n.of then
+        if m.seq > was.seq then
+          k.merge(st, m, was)
+          was.seq, was.a, was.b = m.seq, m.a, m.b
+        end
+        for above = i - 1, 1, -1 do
+          k.merge(st, from[above], from[above + 1])
+          table.insert(st.bases, 1, from[above])
+        end
+        st.bases[5] = nil
+        return
+      end
+    end
+  end
+  k.merge(st, n, #st.bases > 0 and n or nil)
+  table.insert(st.bases, 1, n)
+  st.bases[5] = nil
+end
+
+-- known is what the caller remembers: "reset epoch seq a b c bases". Where the store has its entry, that is in there;
+-- if the entry is older than the caller has heard, the store is that of a replica that never heard, or from a disk,
+-- and what was reported since is just reported again. A key that the store has lost begins a new epoch from what the
+-- first to come remembers, its base. What the next ones remember beyond that is added, once; so nothing that was told
+-- before counts twice, and nothing that was told since is lost. Who comes with a note of another epoch is in the key
+-- as far as it was acknowledged.
+local function remember(st, k, spec, known, id, session, held)
+  if st and id and holder(st, id, session) then return st end
+  local reset, epoch, seq, a, b, c, from = string.match(known, '^(%d+) (%d+) (%d+) (%S+) (%S+) (%S+) (%S+)$')
+  local n, of = state(spec, a, b, c), string.sub(spec, 1, 1)
+  n.of, n.reset, n.epoch, n.seq = of, tonumber(reset), tonumber(epoch), tonumber(seq)
+  from = bases(from)
+  local fresh = now_s * 1e6 + math.floor(now_ns / 1000)
+  if not st then
+    st = {a = n.a, b = n.b, c = n.c, log = {}, reset = n.reset, seq = n.seq, spec = spec, holders = {}, bases = {}}
+    st.epoch, st.news, st.begun = math.max(fresh, n.epoch + 1), n.seq > 0, true
+    if st.news then
+      table.insert(from, 1, n)
+      st.bases, from[5] = from, nil
+    end
+    return st
+  end
+  if n.reset < st.reset or n.seq == 0 then return st end
+  local same = n.reset == st.reset and n.epoch == st.epoch
+  if same and (held == '1' or n.seq <= st.seq and held ~= '2') then return st end
+  st.news = true
+  if string.sub(st.spec, 1, 1) ~= of then return st end
+  if n.reset > st.reset then
+    st.a, st.b, st.c, st.log, st.reset = n.a, n.b, n.c, {}, n.reset
+  elseif n.epoch < st.epoch then
+    add(st, k, n, from)
+    return st
+  else -- later than all that the store has
+    k.merge(st, n, n)
+  end
+  st.epoch, st.begun, st.seq = math.max(fresh, n.epoch + 1, st.epoch + 1), true, math.max(n.seq, st.seq)
+  table.insert(from, 1, n)
+  st.bases, from[5] = from, nil
   return st
 end
 
 -- open makes a state ready to decide by: under the limit that is in force now, at this instant. After a
 -- raise there is one at once, but not where the limit is learned: it may go up and down.
-local function open(key, spec, bounds, known, learned)
-  local st = remember(load(key), spec, known)
+local function open(key, spec, bounds, known, learned, id, session, held)
   if bounds == '-' then
     bounds = nil
   else
@@ -341,6 +434,7 @@ local function open(key, spec, bounds, known, learned)
     bounds = {instant(b[1]), instant(b[2]), instant(b[3]), instant(b[4])}
   end
   local k = kind(spec, bounds)
+  local st = remember(load(key), k, spec, known, id, session, held)
   if st.spec ~= spec then
     local old = kind(st.spec, string.sub(st.spec, 1, 1) == 'c' and bounds or nil)
     old.settle(st)
@@ -364,11 +458,13 @@ local function open(key, spec, bounds, known, learned)
   local live = {}
   for _, h in ipairs(st.holders) do
     h.out = math.max(0, h.g - h.u - h.r)
+    if not h.over and h.deadline <= 0 then
+      if h.out > 0 then k.take(st, h.out, math.max(h.deadline, -SECOND)) end -- whoever held it may have used it
+      h.u, h.out, h.over, h.deadline = h.u + h.out, 0, true, k.from and 60 * SECOND or 0 -- and may tell yet how much
+    end
     if h.deadline > 0 then
       live[#live + 1] = h
       st.held = st.held + h.out
-    elseif h.out > 0 then
-      k.take(st, h.out, math.max(h.deadline, -SECOND)) -- whoever held it may have used it
     end
   end
   st.holders = live
@@ -389,20 +485,31 @@ local function texts(st, k)
   return written(a), b, string.format('%.0f', st.c)
 end
 
+local function begun(st)
+  local all = {}
+  for i, was in ipairs(st.bases) do
+    local b = was.b
+    if type(b) == 'number' then b = was.of == 'g' and written(b) or string.format('%.0f', b) end
+    all[i] = string.format('%s/%.0f/%.0f/%s/%s', was.of, was.epoch, was.seq, written(was.a), b)
+  end
+  return #all > 0 and table.concat(all, ',') or '-'
+end
+
 local function save(key, st, k)
   st.seq = st.seq + 1
   local a, b, c = texts(st, k)
   local log, held, last = {}, {}, 0
   for i, e in ipairs(st.log) do log[i] = written(e[1]) .. '/' .. string.format('%.0f', e[2]) end
   for i, h in ipairs(st.holders) do
-    held[i] = string.format('%s=%s/%.0f/%.0f/%.0f/%s', h.id, h.session, h.g, h.u, h.r, written(h.deadline))
-    last = math.max(last, h.deadline)
+    held[i] = string.format('%s=%s/%.0f/%.0f/%.0f/%.0f/%.0f/%s%s', h.id, h.session,
+      h.n, h.g, h.u, h.r, h.o, h.over and 'x' or '', written(h.deadline))
+    if not h.over then last = math.max(last, h.deadline) end
   end
   local keep = (k.keep or k.full)(st)
   if last > 0 then keep = math.max(keep, last + (k.log and k.full(st) or 0)) + SECOND end
   keep = math.floor(math.min(keep, 2e18) / 1e6 * pace) + 1000
-  redis.call('SET', key, string.format('1 %.0f %.0f %s %s %s %s %s %s', st.reset, st.seq, st.spec, a, b, c,
-    #log > 0 and table.concat(log, ',') or '-', #held > 0 and table.concat(held, ',') or '-'), 'PX', string.format('%.0f', keep))
+  redis.call('SET', key, string.format('2 %.0f %.0f %.0f %s %s %s %s %s %s %s', st.reset, st.epoch, st.seq, st.spec, a, b, c,
+    #log > 0 and table.concat(log, ',') or '-', begun(st), #held > 0 and table.concat(held, ',') or '-'), 'PX', string.format('%.0f', keep))
 end
 
 local function whole(n) return string.format('%.0f', n) end
@@ -413,7 +520,7 @@ local function note(st, k)
   if k.log and st.held > 0 then -- which may have been used of late
     a, b = written(0), string.format('%.0f', math.min(k.n, k.n - k.level(st) + st.held))
   end
-  return whole(st.reset) .. ' ' .. whole(st.seq) .. ' ' .. a .. ' ' .. b .. ' ' .. c
+  return whole(st.reset) .. ' ' .. whole(st.epoch) .. ' ' .. whole(st.seq) .. ' ' .. a .. ' ' .. b .. ' ' .. c .. ' ' .. begun(st)
 end
 
 -- guard turns what is wrong with a value into an error reply that names it.

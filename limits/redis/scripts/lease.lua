@@ -1,51 +1,44 @@
 -- lease: one instance reports what it has used of one limit and takes more in hand. ARGV: the clock, the
--- spec, its bounds, what is known; instance, session; in this session so far granted, used and given back;
--- what it wants beside, what it needs at least; how many it used how long ago in nanoseconds, the last first; how long
--- its lease is; what it let pass in the grace; how much of what it used and granted
--- was without a lease; 1 to
--- forget all use; how much of the use Redis has acknowledged; what it has to leave there; 1 to break a silence; 1 for a
--- limit that is learned; 1 for a window of which the instance keeps what it has in hand, used or not.
--- The answer: time, granted so far, rest, wait, full, grace, what to remember, whether it was new.
+-- spec, its bounds, what is known; instance, session, the number of the report; in this session so far granted, used
+-- and given back; what it used without a lease, in all sessions; what Redis has acknowledged of the used and of that;
+-- how long ago it was answered last; 1 if there must be an entry of it that is new, 2 if one that is old, else 0, and
+-- what of both was before that entry;
+-- what it wants beside what it has, what it needs at least; how many it used how long ago in nanoseconds, the last first; how long its lease is; what it let
+-- pass in the grace; 1 to forget all use; what it has to leave there; 1 to break a silence; 1 for a limit that is
+-- learned; 1 for a window of which the instance keeps what it has in hand, used or not.
+-- The answer: time, granted so far, rest (below 0: so many too many are in hand), wait, full, grace, what to remember, used so far.
 return guard(function()
   set_clock(ARGV[1])
-  local key, spec = KEYS[1], ARGV[2]
-  local st, k = open(key, spec, ARGV[3], ARGV[4], ARGV[20] == '1')
-  local id, session = ARGV[5], ARGV[6]
-  local g, u, r = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
-  local want, need, lasts = tonumber(ARGV[10]), tonumber(ARGV[11]), tonumber(ARGV[13])
-  local seen, beside, reserve = tonumber(ARGV[14]), tonumber(ARGV[15]), tonumber(ARGV[18])
-  local keeps = ARGV[21] == '1'
-  if ARGV[16] == '1' then
-    st.reset, st.seq, st.log, st.b, st.c, st.a = now_s * 1e6 + math.floor(now_ns / 1000), 0, {}, k.idle and 'warm' or 0, 0, NEVER
+  local key, spec, id, session, held = KEYS[1], ARGV[2], ARGV[5], ARGV[6], ARGV[15]
+  local st, k = open(key, spec, ARGV[3], ARGV[4], ARGV[26] == '1', id, session, held)
+  local arg = {}
+  for i = 7, 24 do arg[i] = tonumber(ARGV[i]) end
+  local report, g, u, r, o, lasts, reserve = arg[7], arg[8], arg[9], arg[10], arg[11], arg[21], arg[24]
+  local want, need, keeps = arg[18], arg[19], ARGV[27] == '1'
+  if ARGV[23] == '1' then
+    st.reset, st.log, st.b, st.c, st.a = now_s * 1e6 + math.floor(now_ns / 1000), {}, k.idle and 'warm' or 0, 0, NEVER
+    st.seq, st.bases = 0, {}
     k.spent(st, 0)
     k.settle(st)
   end
-  local mine
-  for i, h in ipairs(st.holders) do
-    if h.id == id then
-      if h.session == session then
-        mine = h
-      else -- of a lease that it has lost
-        k.take(st, h.out, 0)
-        st.held = st.held - h.out
-        table.remove(st.holders, i)
-      end
-      break
-    end
+  local mine = holder(st, id, session)
+  if mine and report <= mine.n then -- one that others have overtaken
+    return {written(0), whole(mine.g), '0', '0', whole(k.full(st)), '0', note(st, k), whole(mine.u)}
   end
+  local since = arg[14] -- nothing was used before, and nothing of an earlier period comes back
   if not mine then
-    -- With g above 0 the store has forgotten: what is held is held again.
-    local known = tonumber(ARGV[17])
-    mine = {id = id, session = session, g = g - math.min(beside, math.max(0, u - known)), u = known, r = r, out = 0, deadline = lasts}
+    mine = {id = id, session = session, g = g, u = math.max(u, arg[12]), r = r, o = arg[13], out = 0} -- its lease is over, and counts as used
+    if st.news then
+      mine.u = arg[12]
+    elseif held == '1' then
+      mine.u, mine.o = arg[16], arg[17]
+    end
     st.holders[#st.holders + 1] = mine
   end
-  if st.reminded then mine.u = math.max(mine.u, tonumber(ARGV[17])) end -- that is in what was known
-  -- What was used without a lease counts though the limit be exceeded by it, since what is held may come back.
-  -- A bucket that fills smoothly has no room for that.
-  beside = math.min(beside, math.max(0, u - mine.u))
-  -- Nothing was used before it was here last, but of a window that it keeps.
-  local spent, since = u - mine.u - beside, k.log and math.huge or math.max(0, lasts - mine.deadline)
-  for n, age in string.gmatch(ARGV[12], '(%d+)/(%d+)') do
+  local spent, beside = u - mine.u, o - mine.o
+  local function back(n) if not k.from or k.from <= -since then k.back(st, n) end end
+  if k.log then since = math.huge end -- of a window that it keeps
+  for n, age in string.gmatch(ARGV[20], '(%d+)/(%d+)') do
     local some = math.min(tonumber(n), spent)
     if some > 0 then
       k.take(st, some, -math.min(tonumber(age), since))
@@ -53,16 +46,20 @@ return guard(function()
     end
   end
   if spent > 0 then k.take(st, spent, 0) end -- of a report that was lost
-  if u < mine.u then k.back(st, mine.u - u) end
-  if beside > 0 then k.take(st, k.begin and math.min(beside, math.max(0, k.level(st))) or math.min(beside, k.n), 0) end
-  mine.g = math.max(mine.g + beside, g) -- a replica may not have heard of the last
+  if spent < 0 then back(-spent) end
+  -- What was used without a lease counts though the limit be exceeded by it, since what is held may come back.
+  -- A bucket that fills smoothly has no room for that.
+  if beside > 0 then k.take(st, math.min(beside, k.begin and math.max(0, k.level(st)) or k.n), 0) end
+  if beside < 0 then back(-beside) end
+  mine.g = math.max(mine.g, g) -- a replica may not have heard of the last
   st.held = st.held - mine.out
-  mine.u, mine.r = u, r
+  mine.n, mine.u, mine.r, mine.o, mine.over = report, u, r, o, false
   mine.out = math.max(0, mine.g - u - r)
   st.held = st.held + mine.out
+  local seen = arg[22]
   if seen > 0 and type(st.b) == 'number' and k.grace and st.c >= 0 and k.free == 0 then st.c = st.c + seen end
 
-  if ARGV[19] == '1' and k.silence then -- the count stays, and taking it again breaks the silence
+  if ARGV[25] == '1' and k.silence then -- the count stays, and taking it again breaks the silence
     k.back(st, 1)
     k.take(st, 1, 0)
   end
@@ -106,11 +103,11 @@ return guard(function()
     end
   end
   mine.deadline = lasts
-  if mine.out == 0 then
+  if mine.g == 0 and u == 0 and r == 0 and o == 0 then -- nothing to remember
     for i, h in ipairs(st.holders) do
-      if h == mine and mine.g == 0 then table.remove(st.holders, i) break end
+      if h == mine then table.remove(st.holders, i) break end
     end
   end
   save(key, st, k)
-  return {written(0), whole(mine.g), whole(math.max(0, room)), whole(wait), whole(k.full(st)), whole(free), note(st, k), whole(mine.u)}
+  return {written(0), whole(mine.g), whole(room), whole(wait), whole(k.full(st)), whole(free), note(st, k), whole(mine.u)}
 end)

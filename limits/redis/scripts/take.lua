@@ -83,7 +83,7 @@ return guard(function()
   end
   local out = {r.admitted and 1 or 0, written(0)}
   for _, e in ipairs(r.answer) do
-    local remembered = r.admitted and note(e[5].st, e[5].k) or ''
+    local remembered = r.admitted and not (look and e[5].st.begun) and note(e[5].st, e[5].k) or '' -- else it is not kept
     for _, v in ipairs({e[1], e[2], e[3], e[4], remembered}) do out[#out + 1] = v end
   end
   return out
