@@ -19,9 +19,8 @@ import (
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/cluster"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
-	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -47,7 +46,8 @@ type Options struct {
 // Companion is everything, not running yet.
 type Companion struct {
 	o        Options
-	manager  manager.Manager
+	cluster  cluster.Cluster
+	parts    []func(context.Context) error // that work on the cluster's objects
 	queue    *webhook.Queue
 	listener *listener // of webhooks
 	inside   *listener // of metrics and the status
@@ -57,7 +57,7 @@ type Companion struct {
 }
 
 // New sets everything up. What it opens is closed by [Companion.Run].
-func New(ctx context.Context, cluster *rest.Config, o Options) (_ *Companion, err error) {
+func New(ctx context.Context, at *rest.Config, o Options) (_ *Companion, err error) {
 	c := &Companion{o: o, registry: prometheus.NewRegistry()}
 	defer func() {
 		if err != nil {
@@ -82,7 +82,7 @@ func New(ctx context.Context, cluster *rest.Config, o Options) (_ *Companion, er
 	if c.inside, err = listen(o.Config.Status, config.TLS{}, mux); err != nil {
 		return nil, err
 	}
-	if c.manager, err = c.newManager(cluster); err != nil {
+	if c.cluster, err = newCluster(at); err != nil {
 		return nil, err
 	}
 	token := admin.Client{Server: o.Config.Server, Token: o.Config.Token}
@@ -90,29 +90,28 @@ func New(ctx context.Context, cluster *rest.Config, o Options) (_ *Companion, er
 	return c, c.addParts(ctx)
 }
 
-// newManager makes what watches the cluster. The cache has no managed fields,
+// newCluster makes what watches the cluster. The cache has no managed fields,
 // which are larger than the rest.
-func (c *Companion) newManager(cluster *rest.Config) (manager.Manager, error) {
+func newCluster(at *rest.Config) (cluster.Cluster, error) {
 	scheme := runtime.NewScheme()
 	if err := errors.Join(eso.AddToScheme(scheme), clientgoscheme.AddToScheme(scheme)); err != nil {
 		return nil, err
 	}
-	cluster = rest.CopyConfig(cluster)
-	cluster.QPS, cluster.Burst = 50, 200
-	m, err := manager.New(cluster, manager.Options{
-		Scheme:  scheme,
-		Cache:   cache.Options{DefaultTransform: cache.TransformStripManagedFields()},
-		Metrics: metricsserver.Options{BindAddress: "0"}, // served with our own
+	at = rest.CopyConfig(at)
+	at.QPS, at.Burst = 50, 200
+	c, err := cluster.New(at, func(o *cluster.Options) {
+		o.Scheme = scheme
+		o.Cache = cache.Options{DefaultTransform: cache.TransformStripManagedFields()}
 	})
 	if err != nil {
 		return nil, fmt.Errorf("cluster: %w", err)
 	}
-	return m, nil
+	return c, nil
 }
 
 // addParts adds what runs.
 func (c *Companion) addParts(ctx context.Context) error {
-	index, err := push.NewIndex(ctx, c.manager.GetFieldIndexer(), c.manager.GetClient())
+	index, err := push.NewIndex(ctx, c.cluster.GetFieldIndexer(), c.cluster.GetClient())
 	if err != nil {
 		return err
 	}
@@ -120,16 +119,16 @@ func (c *Companion) addParts(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	meter := savings.Options{Client: c.manager.GetClient(), File: filepath.Join(c.o.DataDir, "savings.json"), Log: c.o.Log, Registry: c.registry}
-	pusher := push.Options{Queue: c.queue, Index: index, Client: c.manager.GetClient(), Allowance: c.watcher,
+	meter := savings.Options{Client: c.cluster.GetClient(), File: filepath.Join(c.o.DataDir, "savings.json"), Log: c.o.Log, Registry: c.registry}
+	pusher := push.Options{Queue: c.queue, Index: index, Client: c.cluster.GetClient(), Allowance: c.watcher,
 		Coalesce: c.o.Config.Coalesce, Net: c.o.Config.Net, Log: c.o.Log, Registry: c.registry}
-	writer := pressure.Options{Client: c.manager.GetClient(), Source: c.watcher, Recorder: c.manager.GetEventRecorder("tollgate-eso"),
+	writer := pressure.Options{Client: c.cluster.GetClient(), Source: c.watcher, Recorder: c.cluster.GetEventRecorder("tollgate-eso"),
 		Stores: stores, Log: c.o.Log, Registry: c.registry}
 	attempts, err := c.attempts(ctx)
 	if err != nil {
 		return err
 	}
-	parks := guard.Options{Client: c.manager.GetClient(), Source: c.watcher, Attempts: attempts, Log: c.o.Log, Registry: c.registry}
+	parks := guard.Options{Client: c.cluster.GetClient(), Source: c.watcher, Attempts: attempts, Log: c.o.Log, Registry: c.registry}
 	for _, u := range c.o.Config.Upstreams {
 		meter.Upstreams = append(meter.Upstreams, savings.Upstream{ID: u.ID, Stores: u.Stores, Poll: c.o.Config.Polled})
 		parks.Upstreams = append(parks.Upstreams, guard.Upstream{ID: u.ID, Stores: u.Stores, Park: u.Park})
@@ -140,11 +139,7 @@ func (c *Companion) addParts(ctx context.Context) error {
 	if err := c.measure(ctx); err != nil {
 		return err
 	}
-	for _, run := range []func(context.Context) error{c.watcher.Run, c.meter.Run, push.New(pusher).Run, pressure.New(writer).Run, guard.New(parks).Run, c.listener.run, c.inside.run} {
-		if err := c.manager.Add(manager.RunnableFunc(run)); err != nil {
-			return err
-		}
-	}
+	c.parts = append(c.parts, c.watcher.Run, c.meter.Run, push.New(pusher).Run, pressure.New(writer).Run, guard.New(parks).Run)
 	return nil
 }
 
@@ -158,7 +153,7 @@ func (c *Companion) storeChanges(ctx context.Context) (<-chan struct{}, error) {
 		}
 	}
 	for _, o := range []client.Object{&eso.SecretStore{}, &eso.ClusterSecretStore{}} {
-		informer, err := c.manager.GetCache().GetInformer(ctx, o, cache.BlockUntilSynced(false))
+		informer, err := c.cluster.GetCache().GetInformer(ctx, o, cache.BlockUntilSynced(false))
 		if err != nil {
 			return nil, fmt.Errorf("stores: are External Secrets' CRDs installed? %w", err)
 		}
@@ -176,7 +171,7 @@ func (c *Companion) storeChanges(ctx context.Context) (<-chan struct{}, error) {
 // attempts returns a channel that holds a value when an external secret that was
 // parked and tries again has changed.
 func (c *Companion) attempts(ctx context.Context) (<-chan struct{}, error) {
-	informer, err := c.manager.GetCache().GetInformer(ctx, &eso.ExternalSecret{}, cache.BlockUntilSynced(false))
+	informer, err := c.cluster.GetCache().GetInformer(ctx, &eso.ExternalSecret{}, cache.BlockUntilSynced(false))
 	if err != nil {
 		return nil, err
 	}
@@ -194,7 +189,7 @@ func (c *Companion) attempts(ctx context.Context) (<-chan struct{}, error) {
 
 // measure has the savings told of every change of an external secret.
 func (c *Companion) measure(ctx context.Context) error {
-	informer, err := c.manager.GetCache().GetInformer(ctx, &eso.ExternalSecret{}, cache.BlockUntilSynced(false))
+	informer, err := c.cluster.GetCache().GetInformer(ctx, &eso.ExternalSecret{}, cache.BlockUntilSynced(false))
 	if err != nil {
 		return err
 	}
@@ -224,11 +219,33 @@ func (c *Companion) Addr() string { return c.listener.addr() }
 // StatusAddr returns where metrics and the status are served.
 func (c *Companion) StatusAddr() string { return c.inside.addr() }
 
-// Run works until ctx ends. It may be called once.
+// Run works until ctx ends. It may be called once. Webhooks are taken before the
+// cluster's objects are known: they need only a disk.
 func (c *Companion) Run(ctx context.Context) error {
 	c.o.Log.Info("running", "webhooks", c.Addr(), "status", c.StatusAddr(), "hooks", len(c.o.Config.Hooks), "tollgate", c.o.Config.Server)
-	err := c.manager.Start(ctx)
+	err := together(ctx, c.cluster.Start, c.listener.run, c.inside.run, func(ctx context.Context) error {
+		if !c.cluster.GetCache().WaitForCacheSync(ctx) {
+			return nil // ctx has ended
+		}
+		return together(ctx, c.parts...)
+	})
 	return errors.Join(err, c.close())
+}
+
+// together runs all until ctx or one of them ends, and returns when all have.
+func together(ctx context.Context, all ...func(context.Context) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ended := make(chan error, len(all))
+	for _, run := range all {
+		go func() { ended <- run(ctx) }()
+	}
+	var errs []error
+	for range all {
+		errs = append(errs, <-ended)
+		cancel()
+	}
+	return errors.Join(errs...)
 }
 
 func (c *Companion) close() error {

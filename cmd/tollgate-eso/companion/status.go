@@ -2,6 +2,7 @@ package companion
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -60,7 +61,7 @@ func (c *Companion) status(w http.ResponseWriter, r *http.Request) {
 	s.Waiting = len(jobs)
 	drawn := map[eso.Store]bool{}
 	for _, u := range c.o.Config.Upstreams {
-		stores, err := u.Stores.Select(r.Context(), c.manager.GetClient())
+		stores, err := u.Stores.Select(r.Context(), c.cluster.GetClient())
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 			return
@@ -77,7 +78,7 @@ func (c *Companion) status(w http.ResponseWriter, r *http.Request) {
 		s.Upstreams = append(s.Upstreams, one)
 	}
 	var all eso.ExternalSecretList
-	if err := c.manager.GetClient().List(r.Context(), &all); err != nil {
+	if err := c.cluster.GetClient().List(r.Context(), &all); err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
 	}
@@ -120,7 +121,9 @@ func broken(e *eso.ExternalSecret) string {
 // ready answers GET /readyz: whether the cluster's objects are known, without
 // which webhooks are only kept.
 func (c *Companion) ready(w http.ResponseWriter, r *http.Request) {
-	if !c.manager.GetCache().WaitForCacheSync(r.Context()) {
+	ctx, cancel := context.WithTimeout(r.Context(), time.Second)
+	defer cancel()
+	if !c.cluster.GetCache().WaitForCacheSync(ctx) {
 		http.Error(w, "the cluster's objects are not read yet", http.StatusServiceUnavailable)
 		return
 	}

@@ -98,13 +98,16 @@ func start(dir string) (*Cluster, error) {
 		return c, err
 	}
 	key, tokens := filepath.Join(dir, "sa.key"), filepath.Join(dir, "tokens.csv")
-	if err := errors.Join(writeKey(key), os.WriteFile(tokens, []byte("admin,admin,admin,system:masters\n"), 0o600)); err != nil {
+	policy := filepath.Join(dir, "audit.yaml")
+	if err := errors.Join(writeKey(key), os.WriteFile(tokens, []byte("admin,admin,admin,system:masters\n"), 0o600),
+		os.WriteFile(policy, []byte(auditPolicy), 0o600)); err != nil {
 		return c, err
 	}
 	err = c.run("kube-apiserver", filepath.Join(Tools(), "kube-apiserver", "kube-apiserver"),
 		"--etcd-servers", etcd, "--bind-address", "127.0.0.1", "--secure-port", fmt.Sprint(ports[2]), "--cert-dir", filepath.Join(dir, "certs"),
 		"--service-account-issuer", "https://127.0.0.1", "--service-account-key-file", key, "--service-account-signing-key-file", key,
 		"--authorization-mode", "RBAC", "--token-auth-file", tokens, "--service-cluster-ip-range", "10.0.0.0/24",
+		"--audit-policy-file", policy, "--audit-log-path", c.auditLog(),
 		"--disable-admission-plugins", "ServiceAccount", "--allow-privileged")
 	if err != nil {
 		return c, err
