@@ -21,18 +21,20 @@ import (
 //
 // A limiter's first bucket stands in the limiter itself: most have no other. A
 // table makes the limiters of keys that went anew in place, so all that a late
-// reader may still read is atomic.
+// reader may still read is atomic. A bucket has no pointers: those are in its
+// anchor, before it in the same piece of memory.
 type bucket struct {
-	limit atomic.Pointer[Spec]
 	word  atomic.Uint64 // the engine's state; bit 0 is set when sealed
 	ramp  atomic.Uint64 // the state in word's place once a warm-up's ramp has begun
 	start atomic.Int64  // a warm-up's beginning, or the engine's own
 	seen  atomic.Int64  // requests admitted in the grace, or the engine's own
-	more  atomic.Pointer[extra]
+	limit atomic.Uint32 // in a slab: the limit's number in the anchor; 0: none yet
+	place uint16        // in a slab: which bucket, from 1 on; 0: it stands alone
+	back  uint16        // how many bytes behind its anchor it stands
 }
 
-// extra is what most buckets have nothing of: state of the larger engines, and
-// the heir. A bucket and its heir may share the state.
+// extra is what most buckets have nothing of: state of the larger engines, the
+// heir, and the line. A bucket and its heir may share the state.
 type extra struct {
 	ring  []atomic.Uint64 // of a window
 	cells *cells          // of an algorithm
@@ -40,41 +42,33 @@ type extra struct {
 	used  share           // of a limit of 0: what was used of the one before
 	lease *Lease          // of a limiter that decides by one
 	heir  atomic.Pointer[heir]
+	line  atomic.Pointer[line] // of a limiter's first bucket: who waits for the limiter
 }
-
-func (b *bucket) spec() *Spec { return b.limit.Load() }
 
 // begin makes b an empty bucket of s, which its engine is to plant or load.
 func (b *bucket) begin(s *Spec) {
-	b.more.Store(nil)
+	b.setMore(nil)
 	b.word.Store(0)
 	b.ramp.Store(pack(neverUsed))
 	b.start.Store(0)
 	b.seen.Store(0)
-	b.limit.Store(s)
+	b.setSpec(s)
 }
 
 // heir returns what b is replaced by, or nil.
 func (b *bucket) heir() *heir {
-	if m := b.more.Load(); m != nil {
+	if m := b.more(); m != nil {
 		return m.heir.Load()
 	}
 	return nil
 }
 
 // announce makes h the heir of b, unless it has one.
-func (b *bucket) announce(h *heir) bool {
-	m := b.more.Load()
-	for m == nil {
-		b.more.CompareAndSwap(nil, new(extra))
-		m = b.more.Load()
-	}
-	return m.heir.CompareAndSwap(nil, h)
-}
+func (b *bucket) announce(h *heir) bool { return b.extra().heir.CompareAndSwap(nil, h) }
 
 // lease returns that of a limiter that decides by one, or nil.
 func (b *bucket) lease() *Lease {
-	if m := b.more.Load(); m != nil {
+	if m := b.more(); m != nil {
 		return m.lease
 	}
 	return nil
@@ -216,17 +210,17 @@ func (l *Limiter) replace(how succession, now Time, s *Spec) *bucket {
 
 // make makes the bucket that h announces out of the sealed old one.
 func (h *heir) make(old *bucket) *bucket {
-	b, was := new(bucket), old.spec()
+	b, was := newBucket(), old.spec()
 	b.begin(h.spec)
 	switch {
 	case h.how == closed:
-		b.limit.Store(&Spec{limit: was.limit, engine: ended{}, base: was.base})
-		b.more.Store(&extra{})
+		b.setSpec(&Spec{limit: was.limit, engine: ended{}, base: was.base})
+		b.setMore(&extra{})
 		if old.lease() != nil {
 			b.pass(old, h.how)
 		}
 	case old.lease() != nil:
-		b.limit.Store(h.spec.lent())
+		b.setSpec(h.spec.lent())
 		b.pass(old, h.how)
 	case h.how == renewed:
 		h.spec.engine.renew(b, old, h.now)
@@ -259,8 +253,8 @@ func (b *bucket) inherit(old *bucket) {
 
 // share lets b have the state of old's that does not fit a bucket.
 func (b *bucket) share(old *bucket) {
-	if m := old.more.Load(); m != nil {
-		b.more.Store(&extra{ring: m.ring, cells: m.cells, store: m.store, used: m.used, lease: m.lease})
+	if m := old.more(); m != nil {
+		b.setMore(&extra{ring: m.ring, cells: m.cells, store: m.store, used: m.used, lease: m.lease})
 	}
 }
 
@@ -300,7 +294,7 @@ const clockSet = int64(time.Second)
 type blocked struct{}
 
 func (blocked) plant(b *bucket, _ Time, s seed) {
-	b.more.Store(&extra{used: s.used})
+	b.setMore(&extra{used: s.used})
 	b.keep(s.warmth)
 }
 
@@ -313,7 +307,7 @@ func (blocked) take(b *bucket, _ Time, _ int64) (Decision, step) {
 
 func (e blocked) peek(b *bucket, now Time, _, n int64) (Decision, step) { return e.take(b, now, n) }
 func (blocked) refund(*bucket, Time, int64) step                        { return done }
-func (blocked) used(b *bucket, _ Time) share                            { return b.more.Load().used }
+func (blocked) used(b *bucket, _ Time) share                            { return b.more().used }
 func (blocked) renew(b, old *bucket, _ Time)                            { b.inherit(old) }
 
 // state is that of no kind: what a limit of 0 becomes after a restart starts
@@ -321,7 +315,7 @@ func (blocked) renew(b, old *bucket, _ Time)                            { b.inhe
 func (blocked) state(*bucket) State { return State{A: math.MaxInt64} }
 
 func (blocked) load(b *bucket, _ Time, _ State) {
-	b.more.Store(&extra{used: share{1, 1}})
+	b.setMore(&extra{used: share{1, 1}})
 	b.keep(warmth{start: warm})
 }
 

@@ -55,7 +55,7 @@ func (l *Limiter) Lend(ls *Lease, lender Lender) {
 	ls.lender, ls.limiter = lender, l
 	ls.known.Store(&st)
 	b.begin(s.lent())
-	b.more.Store(&extra{lease: ls})
+	b.setMore(&extra{lease: ls})
 	b.start.Store(neverUsed)
 }
 
@@ -171,7 +171,7 @@ func (b *bucket) good(now int64) bool {
 }
 
 func (lent) take(b *bucket, now Time, n int64) (Decision, step) {
-	ls, t := b.more.Load().lease, clamp(now)
+	ls, t := b.more().lease, clamp(now)
 	for {
 		w := b.word.Load()
 		if w&sealed != 0 {
@@ -201,7 +201,7 @@ func (ls *Lease) ebb(now Time, left int64) {
 }
 
 func (lent) peek(b *bucket, now Time, ahead, n int64) (Decision, step) {
-	ls, t := b.more.Load().lease, clamp(now)
+	ls, t := b.more().lease, clamp(now)
 	for {
 		w := b.word.Load()
 		if w&sealed != 0 {
@@ -219,7 +219,7 @@ func (lent) peek(b *bucket, now Time, ahead, n int64) (Decision, step) {
 }
 
 func (lent) refund(b *bucket, now Time, n int64) step {
-	ls := b.more.Load().lease
+	ls := b.more().lease
 	if b.word.Load()&sealed != 0 {
 		return follow
 	}
@@ -254,7 +254,7 @@ func (lent) used(*bucket, Time) share     { return share{} } // a leased bucket 
 func (lent) plant(*bucket, Time, seed)    {}
 func (lent) load(*bucket, Time, State)    {}
 func (lent) renew(b, old *bucket, _ Time) { b.pass(old, changed) }
-func (lent) state(b *bucket) State        { return b.more.Load().lease.Known() }
+func (lent) state(b *bucket) State        { return b.more().lease.Known() }
 
 // informed tells the lender of l, if it has one, that something has changed.
 func (l *Limiter) informed(now Time) {

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Limiter decides for one key. Make one with [New] or [Restore]; it must not be
-// copied. All methods are safe for concurrent use, and none takes a lock.
+// Limiter decides for one key. Make one with [New] or [Restore], or many in a
+// [Slab]; it must not be copied. All methods are safe for concurrent use, and none takes a lock.
 // Those that decide allocate nothing once the limiter is warm, but for a few words
 // at every 128th request of Guava's two kinds that comes in one microsecond.
 //
@@ -19,19 +19,21 @@ type Limiter struct {
 	admitted atomic.Int64
 	refused  atomic.Int64
 	holds    holds
-	line     atomic.Pointer[line] // who waits for this limiter; nil while nobody does
+
+	// Note is for who keeps the limiter: nothing here reads it, and it stays
+	// when the limiter is made anew in its place.
+	Note atomic.Uint32
 }
 
 // New returns a limiter that nobody has used.
 func New(s *Spec, now Time) *Limiter {
-	l := new(Limiter)
+	l := newLimiter()
 	l.Init(s, now)
 	return l
 }
 
-// Init makes l, in place, a limiter that nobody has used, for who keeps many in
-// one piece of memory. What l was before must be over: closed, and waited for by
-// nobody.
+// Init makes l, which stands in a [Slab], a limiter that nobody has used. What l
+// was before must be over: closed, and waited for by nobody.
 func (l *Limiter) Init(s *Spec, now Time) {
 	l.clear()
 	l.first.begin(s)
@@ -42,7 +44,6 @@ func (l *Limiter) clear() {
 	l.admitted.Store(0)
 	l.refused.Store(0)
 	l.holds.Store(0)
-	l.line.Store(nil)
 }
 
 // Take takes n or nothing. With an n below 1 it takes nothing and answers
@@ -219,9 +220,9 @@ func (l *Limiter) Usage() Usage { return Usage{l.admitted.Load(), l.refused.Load
 // Who is refused by what such a request held looks again once it is decided, so
 // that a request which gets nothing leaves no trace in what others are answered.
 // Nobody waits who is admitted, and nobody who holds anything.
-type holds struct{ atomic.Uint64 }
+type holds struct{ atomic.Uint32 }
 
-const heldBits = 32
+const heldBits = 14 // more can hardly be in the midst of a decision
 
 func (h *holds) begin() { h.Add(1) }
 
@@ -230,11 +231,11 @@ func (h *holds) end(back bool) {
 		h.Add(1<<heldBits - 1)
 		return
 	}
-	h.Add(^uint64(0))
+	h.Add(^uint32(0))
 }
 
 // settled tells whether all that was held since h had the value before was kept.
-func (h *holds) settled(before uint64) bool {
+func (h *holds) settled(before uint32) bool {
 	now := h.Load()
 	return now&(1<<heldBits-1) == 0 && now>>heldBits == before>>heldBits
 }

@@ -49,14 +49,14 @@ func (m *machine) set(b *bucket, st State) {
 	c := new(cells)
 	c.free.Store(1<<numCells - 2)
 	c.write(0, st)
-	b.more.Store(&extra{cells: c})
+	b.setMore(&extra{cells: c})
 }
 
 // read returns the state and the word that it was read under.
 func (m *machine) read(b *bucket) (State, uint64) {
 	for {
 		word := b.word.Load()
-		c := &b.more.Load().cells.cells[cellOf(word)]
+		c := &b.more().cells.cells[cellOf(word)]
 		st := State{b.spec().limit.Kind, c.a.Load(), c.b.Load(), c.c.Load()}
 		if b.word.Load()&^sealed == word&^sealed {
 			return st, word
@@ -66,7 +66,7 @@ func (m *machine) read(b *bucket) (State, uint64) {
 
 // swap makes st the state, unless another was faster.
 func (m *machine) swap(b *bucket, word uint64, st State) (bool, step) {
-	c := b.more.Load().cells
+	c := b.more().cells
 	var free uint32
 	for {
 		if free = c.free.Load(); free == 0 {

@@ -102,7 +102,7 @@ func (q *Queue) Waiting() int { return int(q.waiting.Load()) }
 
 // Waiting returns how many requests wait for l.
 func (l *Limiter) Waiting() int {
-	if ln := l.line.Load(); ln != nil {
+	if ln := l.line(); ln != nil {
 		return int(ln.len.Load())
 	}
 	return 0

@@ -73,11 +73,19 @@ func (w *waiter) spaced() bool {
 // line returns who waits for the claim's limiter, nil if nobody does or the
 // claim has not to stand behind them: in shadow, or a look.
 func (c *Claim) line() *line {
-	ln := c.Limiter.line.Load()
+	ln := c.Limiter.line()
 	if ln == nil || c.N < 1 || !c.enforced() {
 		return nil
 	}
 	return ln
+}
+
+// line returns who waits for l, nil while nobody does.
+func (l *Limiter) line() *line {
+	if m := l.first.more(); m != nil {
+		return m.line.Load()
+	}
+	return nil
 }
 
 // line is who waits for one limiter. The queue's mutex guards it but for the

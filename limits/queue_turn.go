@@ -107,11 +107,11 @@ func (q *Queue) forecast(now Time, claims []Claim, r *request) (at int, ok bool)
 // stand puts w in the line of its claim at, before all who came later.
 func (q *Queue) stand(now Time, w *waiter, at int) {
 	l := w.claims[at].Limiter
-	ln := l.line.Load()
+	ln := l.line()
 	if ln == nil {
 		ln = &line{queue: q, limiter: l}
 		heap.Push(&q.due, ln)
-		l.line.Store(ln)
+		l.first.extra().line.Store(ln)
 	}
 	ln.add(w, at)
 	if len(ln.waiters) == 1 || ln.waiters[len(ln.waiters)-1] != w {
@@ -169,7 +169,7 @@ func (q *Queue) settle(ln *line) {
 		return
 	}
 	heap.Remove(&q.due, ln.index)
-	ln.limiter.line.Store(nil)
+	ln.limiter.first.extra().line.Store(nil)
 }
 
 // retime gives everyone who waits for l a new turn, or refuses those who would
@@ -177,7 +177,7 @@ func (q *Queue) settle(ln *line) {
 // was promised before no longer holds. It costs one atomic load when nobody
 // waits.
 func (l *Limiter) retime() {
-	ln := l.line.Load()
+	ln := l.line()
 	if ln == nil {
 		return
 	}
@@ -196,7 +196,7 @@ func (l *Limiter) retime() {
 func (q *Queue) unlock() {
 	for {
 		for ln := q.nextStale(); ln != nil; ln = q.nextStale() {
-			if ln.limiter.line.Load() == ln {
+			if ln.limiter.line() == ln {
 				q.timeAll(q.clock.Now(), ln)
 				q.settle(ln)
 			}

@@ -54,7 +54,7 @@ func (s *tickets) set(b *bucket, k ticket, last int64) {
 		cell = 1
 		cells[0].Store(math.Float64bits(k.stored))
 	}
-	b.more.Store(&extra{store: cells})
+	b.setMore(&extra{store: cells})
 	b.seen.Store(last)
 	b.word.Store(s.pack(k.nextFree, 0, cell))
 }
@@ -67,7 +67,7 @@ func (s *tickets) read(b *bucket) (ticket, uint64) {
 		if cell == 0 {
 			return ticket{nextFree, 0}, word
 		}
-		bits := b.more.Load().store[cell-1].Load()
+		bits := b.more().store[cell-1].Load()
 		if b.word.Load()&^sealed == word&^sealed {
 			return ticket{nextFree, math.Float64frombits(bits)}, word
 		}
@@ -80,7 +80,7 @@ func (s *tickets) swap(b *bucket, word uint64, k ticket) (bool, step) {
 	if run++; k.nextFree > nextFree {
 		run = 0
 	}
-	cells, cell := b.more.Load().store, uint64(0)
+	cells, cell := b.more().store, uint64(0)
 	if k.stored > 0 {
 		cell = cells.claim(used, math.Float64bits(k.stored))
 	}

@@ -38,7 +38,7 @@ func (s *Spec) merge(now Time, a, b State) State {
 // cool returns st as one that can be merged: of the spec's kind, and past its
 // warm-up.
 func (s *Spec) cool(now Time, st State) State {
-	b := new(bucket)
+	b := newBucket()
 	b.begin(s)
 	if st.Kind != s.limit.Kind {
 		s.engine.load(b, now, st)
@@ -60,7 +60,7 @@ func (l *Limiter) State() State {
 // or another limit. A limiter restored from the zero State is full, and its
 // warm-up is over.
 func Restore(s *Spec, now Time, st State) *Limiter {
-	l := new(Limiter)
+	l := newLimiter()
 	l.Restore(s, now, st)
 	return l
 }

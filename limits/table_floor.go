@@ -28,7 +28,7 @@ const maxFloors = 256
 
 func (s *Spec) floorKey() floorKey { return floorKey{s.limit.counting(), s.limit.zone(), s.group} }
 
-// plantWarm makes the zero Limiter one that nobody has used and whose warm-up is
+// plantWarm makes l, in place, a limiter that nobody has used and whose warm-up is
 // over: a grace that a table could forget could be had again and again.
 func (l *Limiter) plantWarm(s *Spec, now Time) {
 	if _, ok := s.engine.(*warming); ok {
@@ -74,9 +74,7 @@ func (sh *shard) peekFloor(now Time, s *Spec) Decision {
 	if !ok {
 		return Decision{Remaining: math.MaxInt64}
 	}
-	var l Limiter
-	l.Restore(s, now, st)
-	return l.Peek(now, 1)
+	return Restore(s, now, st).Peek(now, 1)
 }
 
 // forget removes e and keeps what was used of it in the floor of its spec.

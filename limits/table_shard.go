@@ -32,17 +32,25 @@ const touchEvery = 100 * time.Microsecond
 
 func (e *entry) unused(now Time) time.Duration { return now.Sub(Time(e.used.Load())) }
 
-func (e *entry) waitedFor() bool { return e.limiter.line.Load() != nil }
+func (e *entry) waitedFor() bool { return e.limiter.line() != nil }
 
-// slab is entries that are allocated together, so that the collector has a
-// million of them to look at one after the other, and not one by one wherever
-// they lie.
+// slab is entries that are allocated together. As in a [Slab] there are no
+// pointers in them.
 type slab struct {
+	anchor  slabAnchor
 	entries [slabSize]entry
 	lent    int // entries whose limiters a store may still have, see shard.free
 }
 
 const slabSize = 64
+
+func newSlab() *slab {
+	s := new(slab)
+	for i := range s.entries {
+		s.anchor.settle(&s.entries[i].limiter, i)
+	}
+	return s
+}
 
 // rack is where a slab stands, and which of its entries were looked up since
 // [Table.Used] yielded them. A slab that is gone leaves an empty one.
@@ -157,7 +165,7 @@ func (sh *shard) insert() (number uint32, e *entry) {
 		racks = sh.grow(racks)
 	}
 	if number%slabSize == 0 {
-		racks[n].slab.Store(new(slab))
+		racks[n].slab.Store(newSlab())
 	}
 	return number, &racks[n].slab.Load().entries[number%slabSize]
 }
@@ -243,7 +251,7 @@ func (sh *shard) free(number uint32, e *entry) {
 	if s.lent++; s.lent < slabSize {
 		return
 	}
-	r.slab.Store(new(slab))
+	r.slab.Store(newSlab())
 	for i := range uint32(slabSize) {
 		sh.idle = append(sh.idle, number/slabSize*slabSize+i)
 	}

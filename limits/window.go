@@ -53,7 +53,7 @@ type view struct {
 func (w *window) view(b *bucket, word uint64) view {
 	next := int64(word >> 1 & seqMask)
 	chunk := next / w.perChunk
-	return view{w, b.more.Load().ring, next, chunk, chunk % w.size}
+	return view{w, b.more().ring, next, chunk, chunk % w.size}
 }
 
 // entry returns a chunk's place in the ring. It is one of those that the ring
@@ -119,10 +119,10 @@ func (v *view) left(n, t int64) int64 {
 }
 
 func (w *window) set(b *bucket, used, at int64) {
-	b.more.Store(&extra{ring: make([]atomic.Uint64, w.size)})
+	b.setMore(&extra{ring: make([]atomic.Uint64, w.size)})
 	b.word.Store(uint64(used) << 1)
 	for c := int64(0); c*w.perChunk < used; c++ {
-		b.more.Load().ring[c].Store(entryOf(at))
+		b.more().ring[c].Store(entryOf(at))
 	}
 }
 

@@ -73,13 +73,13 @@ type grant struct {
 	limiters []*limits.Limiter
 	expires  limits.Time
 	disabled bool
-	state    *state
+	state    state
 	turn     uint32 // the state's when the grant was made: another one, another grant
 }
 
 // state is what the journal knows of those who share limiters: flags, and above
 // them how often another grant took the place of the one before.
-type state struct{ atomic.Uint32 }
+type state struct{ *atomic.Uint32 }
 
 const (
 	watched      = 1 << iota // the journal looks at it
@@ -88,10 +88,10 @@ const (
 	turnUnit                 // from here on the turn
 )
 
-func (s *state) turn() uint32 { return s.Load() / turnUnit }
+func (s state) turn() uint32 { return s.Load() / turnUnit }
 
 // next makes the grants before gone, and reports whether they were watched.
-func (s *state) next() bool {
+func (s state) next() bool {
 	for {
 		was := s.Load()
 		if s.CompareAndSwap(was, (was/turnUnit+1)*turnUnit) {
@@ -101,7 +101,7 @@ func (s *state) next() bool {
 }
 
 // plain notes that a plain token under some terms has the seat.
-func (s *state) plain(t *terms) {
+func (s state) plain(t *terms) {
 	if t.durable {
 		s.Or(plainly | durablePlain)
 		return

@@ -56,8 +56,8 @@ func (j *journal) add(g *grant) {
 }
 
 // watch is add for a plain token under some terms.
-func (j *journal) watch(st *seat, t *terms, id, token string) {
-	j.add(newGrant(&caller{id: id, terms: t}, token, never, false, []*limits.Limiter{&st.limiter}, &st.state))
+func (j *journal) watch(seat *limits.Limiter, t *terms, id, token string) {
+	j.add(newGrant(&caller{id: id, terms: t}, token, never, false, []*limits.Limiter{seat}, stateOf(seat)))
 }
 
 // remove records the last state of a limiter that is gone; beyond a bound,

@@ -3,6 +3,7 @@ package consumers
 import (
 	"hash/maphash"
 	"strconv"
+	"sync/atomic"
 
 	"github.com/tollgate-dev/tollgate/limits"
 )
@@ -42,13 +43,13 @@ func (r *Registry) seatPlain(now limits.Time, e *tokenEntry, v *view, t tokenVie
 		return false
 	}
 	number := r.seats.take()
-	st := r.seats.make(number)
+	seat := r.seats.make(number)
 	if saved, ok := r.memory.take(now, stateKey(scopeToken, v.id, t.id, terms.slots[0])); ok {
-		st.limiter.Restore(terms.specs[0], now, saved)
+		seat.Restore(terms.specs[0], now, saved)
 	} else {
-		st.limiter.Init(terms.specs[0], now)
+		seat.Init(terms.specs[0], now)
 	}
-	st.state.plain(terms)
+	stateOf(seat).plain(terms)
 	e.seat.Store(number)
 	return true
 }
@@ -72,7 +73,7 @@ func (r *Registry) activateID(now limits.Time, id string) *grant {
 	if g := c.byID.Load(); g != nil {
 		return g
 	}
-	g := newGrant(c, "", never, e.record.view().disabled, r.limiters(now, c, scopeID, ""), new(state))
+	g := newGrant(c, "", never, e.record.view().disabled, r.limiters(now, c, scopeID, ""), state{new(atomic.Uint32)})
 	c.byID.Store(g)
 	return g
 }
@@ -110,7 +111,7 @@ func (r *Registry) setCaller(e consumerEntry, c *caller) {
 }
 
 // termsOf returns the terms of a plain token.
-func (r *Registry) termsOf(st *seat) *terms { return r.plains[st.limiter.Spec()] }
+func (r *Registry) termsOf(seat *limits.Limiter) *terms { return r.plains[seat.Spec()] }
 
 // expand gives the plain tokens of a consumer that are in use grants of their
 // own, with the limiters that they have.
@@ -126,14 +127,14 @@ func (r *Registry) expand(s *snapshot, owner uint64, e consumerEntry) {
 			continue
 		}
 		number := secret.seat.Load()
-		st := r.seats.at(number)
-		if terms := r.termsOf(st); c == nil {
+		seat := r.seats.at(number)
+		if terms := r.termsOf(seat); c == nil {
 			c = &caller{id: v.id, labels: r.labelsOf(&v), terms: terms} // which the seat has acquired
 		} else {
 			r.releaseTerms(terms)
 		}
-		r.seats.grants.make(number).Store(newGrant(c, t.id, t.expires, v.disabled, []*limits.Limiter{&st.limiter}, &st.state))
-		st.state.And(^uint32(plainly | durablePlain))
+		r.seats.grants.make(number).Store(newGrant(c, t.id, t.expires, v.disabled, []*limits.Limiter{seat}, stateOf(seat)))
+		stateOf(seat).And(^uint32(plainly | durablePlain))
 	}
 	if c != nil {
 		r.setCaller(e, c)
@@ -179,7 +180,7 @@ func (r *Registry) drop(c *caller, rec record) {
 	r.releaseTerms(c.terms)
 }
 
-func newGrant(c *caller, token string, expires limits.Time, disabled bool, ls []*limits.Limiter, st *state) *grant {
+func newGrant(c *caller, token string, expires limits.Time, disabled bool, ls []*limits.Limiter, st state) *grant {
 	return &grant{caller: c, token: token, limiters: ls, expires: expires, disabled: disabled, state: st, turn: st.turn()}
 }
 
@@ -192,7 +193,7 @@ func (r *Registry) grantToken(s *snapshot, owner uint64, c *caller, t tokenView,
 		if number == 0 {
 			number = r.seats.take()
 		}
-		g := newGrant(c, t.id, expires, disabled, ls, &r.seats.make(number).state)
+		g := newGrant(c, t.id, expires, disabled, ls, stateOf(r.seats.make(number)))
 		r.seats.grants.make(number).Store(g)
 		s.owned(key, owner).seat.Store(number)
 		return g
@@ -273,7 +274,7 @@ func (r *Registry) rebuild(now limits.Time, from, to *snapshot, old consumerEntr
 	}
 	if g := c.byID.Load(); g != nil {
 		watched := g.state.next()
-		n.byID.Store(newGrant(n, "", never, disabled, r.fit(now, g.limiters, c, n, scopeID, ""), new(state)))
+		n.byID.Store(newGrant(n, "", never, disabled, r.fit(now, g.limiters, c, n, scopeID, ""), state{new(atomic.Uint32)}))
 		r.journal.follow(n.byID.Load(), watched)
 	}
 	remaining := tokensOf(e.record)
@@ -309,7 +310,7 @@ func tokensOf(rec record) map[string]tokenView {
 func (r *Registry) next(seated [2]uint32) (watched bool) {
 	for _, number := range seated {
 		if number != 0 {
-			watched = r.seats.at(number).state.next() || watched
+			watched = stateOf(r.seats.at(number)).next() || watched
 		}
 	}
 	return watched
@@ -363,14 +364,14 @@ func (r *Registry) rebuildPlain(now limits.Time, from, to *snapshot, old consume
 
 // refit puts a plain token under other terms.
 func (r *Registry) refit(now limits.Time, number uint32, n *terms) {
-	st := r.seats.at(number)
-	was := r.termsOf(st)
+	seat := r.seats.at(number)
+	was := r.termsOf(seat)
 	if was == n {
 		return
 	}
 	r.terms.acquire(n.key, nil) // it is there: who calls has it
-	st.limiter.SetSpec(now, n.specs[0])
-	st.state.plain(n)
+	seat.SetSpec(now, n.specs[0])
+	stateOf(seat).plain(n)
 	r.releaseTerms(was)
 }
 
@@ -379,9 +380,9 @@ func (r *Registry) vacate(now limits.Time, number uint32, id, token string) {
 	if number == 0 {
 		return
 	}
-	st := r.seats.at(number)
-	terms := r.termsOf(st)
-	r.remember(now, &st.limiter, stateKey(scopeToken, id, token, terms.slots[0]))
+	seat := r.seats.at(number)
+	terms := r.termsOf(seat)
+	r.remember(now, seat, stateKey(scopeToken, id, token, terms.slots[0]))
 	r.releaseTerms(terms)
 	r.seats.leave(number)
 }

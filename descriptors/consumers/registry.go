@@ -136,8 +136,8 @@ func (r *Registry) resolve(now limits.Time, s *snapshot, e *tokenEntry) (Grant, 
 		if g := r.seats.grant(number); g != nil {
 			return r.answer(now, g)
 		}
-		st := r.seats.at(number)
-		state := st.state.Load()
+		seat := r.seats.at(number)
+		state := seat.Note.Load()
 		if state&plainly == 0 { // the token has gone, or is no longer plain, since s was read
 			s, e = r.activate(now, &e.hash)
 			continue
@@ -148,9 +148,9 @@ func (r *Registry) resolve(now limits.Time, s *snapshot, e *tokenEntry) (Grant, 
 		}
 		worth := standing(now, t.expires, v.disabled)
 		if worth == Valid && state&(durablePlain|watched) == durablePlain {
-			r.watch(st, v.id, t.id)
+			r.watch(seat, v.id, t.id)
 		}
-		return Grant{Consumer: Caller{ID: v.id}, Token: t.id, only: &st.limiter}, worth
+		return Grant{Consumer: Caller{ID: v.id}, Token: t.id, only: seat}, worth
 	}
 	return Grant{}, Unknown
 }
@@ -192,11 +192,11 @@ func (r *Registry) Token(now limits.Time, consumer, token string) (Grant, Standi
 }
 
 // watch has the journal look at a plain token.
-func (r *Registry) watch(st *seat, id, token string) {
+func (r *Registry) watch(seat *limits.Limiter, id, token string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if t := r.termsOf(st); t != nil {
-		r.journal.watch(st, t, id, token)
+	if t := r.termsOf(seat); t != nil {
+		r.journal.watch(seat, t, id, token)
 	}
 }
 

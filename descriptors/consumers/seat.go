@@ -6,37 +6,62 @@ import (
 	"github.com/tollgate-dev/tollgate/limits"
 )
 
-// seat is the live part of a secret that was used. Seats have numbers, from 1
-// on, and are allocated in slabs: so an index of a million secrets has nothing in
-// it that the collector need look at, and it looks at a million limiters one after
-// the other in place of an object here and one there.
+// A seat is the live part of a secret that was used: a limiter, whose note is the
+// seat's state. Seats have numbers, from 1 on, and stand in slabs: so neither they
+// nor an index of a million secrets have anything in them that the collector need
+// look at.
 //
 // Most tokens are plain: one limit, per token, no labels, one secret. All that
-// there is of such a token is its limiter, here, and its consumer's record. Any
-// other has a grant of its own.
+// there is of such a token is its seat and its consumer's record. Any other has a
+// grant of its own, and its seat is but the state.
 //
 // Seats are used again. All that a late reader may look at is atomic.
-type seat struct {
-	limiter limits.Limiter // of a plain token, or one that was
-	state   state
+
+// stateOf returns the state of a seat.
+func stateOf(seat *limits.Limiter) state { return state{&seat.Note} }
+
+// slabs are found by their numbers. Who makes them holds a lock; at may be called
+// by anybody.
+type slabs[S any] struct {
+	all atomic.Pointer[[]atomic.Pointer[S]]
 }
 
-// numbered is values that are found by numbers, in slabs. Who makes them holds a
-// lock; at may be called by anybody.
-type numbered[T any] struct {
-	slabs atomic.Pointer[[]atomic.Pointer[[slabSize]T]]
+// at returns a slab, nil if it was never made.
+func (x *slabs[S]) at(n int) *S {
+	if all := x.all.Load(); all != nil && n < len(*all) {
+		return (*all)[n].Load()
+	}
+	return nil
 }
 
-// slabSize is how many seats fill the allocator's class of 8 KiB.
-const slabSize = 93
+// make is at for whoever may make it.
+func (x *slabs[S]) make(n int, fresh func() *S) *S {
+	var all []atomic.Pointer[S]
+	if p := x.all.Load(); p != nil {
+		all = *p
+	}
+	if n >= len(all) {
+		more := make([]atomic.Pointer[S], max(n+1, 2*len(all)))
+		for i := range all {
+			more[i].Store(all[i].Load())
+		}
+		all = more
+		x.all.Store(&more)
+	}
+	if all[n].Load() == nil {
+		all[n].Store(fresh())
+	}
+	return all[n].Load()
+}
+
+// numbered is values that are found by numbers, in slabs.
+type numbered[T any] struct{ slabs[[slabSize]T] }
+
+const slabSize = 128
 
 // at returns the value of a number, nil if it was never made.
 func (n *numbered[T]) at(number uint32) *T {
-	slabs := n.slabs.Load()
-	if slabs == nil || int(number/slabSize) >= len(*slabs) {
-		return nil
-	}
-	if s := (*slabs)[number/slabSize].Load(); s != nil {
+	if s := n.slabs.at(int(number / slabSize)); s != nil {
 		return &s[number%slabSize]
 	}
 	return nil
@@ -44,23 +69,8 @@ func (n *numbered[T]) at(number uint32) *T {
 
 // make is at for whoever may make it.
 func (n *numbered[T]) make(number uint32) *T {
-	var slabs []atomic.Pointer[[slabSize]T]
-	if all := n.slabs.Load(); all != nil {
-		slabs = *all
-	}
-	at := int(number / slabSize)
-	if at >= len(slabs) {
-		more := make([]atomic.Pointer[[slabSize]T], max(at+1, 2*len(slabs)))
-		for i := range slabs {
-			more[i].Store(slabs[i].Load())
-		}
-		slabs = more
-		n.slabs.Store(&more)
-	}
-	if slabs[at].Load() == nil {
-		slabs[at].Store(new([slabSize]T))
-	}
-	return &slabs[at].Load()[number%slabSize]
+	s := n.slabs.make(int(number/slabSize), func() *[slabSize]T { return new([slabSize]T) })
+	return &s[number%slabSize]
 }
 
 // numbers gives out numbers from 1 on, and those that came back again.
@@ -87,9 +97,19 @@ const resting = 4096
 
 // seats is where all that is live is found.
 type seats struct {
-	numbered[seat]
+	slabs[limits.Slab]
 	numbers
 	grants numbered[atomic.Pointer[grant]] // by the numbers of seats; nil where the token is plain
+}
+
+// at returns a seat that was made.
+func (s *seats) at(number uint32) *limits.Limiter {
+	return s.slabs.at(int(number / limits.SlabSize)).At(int(number % limits.SlabSize))
+}
+
+// make is at for whoever may make it.
+func (s *seats) make(number uint32) *limits.Limiter {
+	return s.slabs.make(int(number/limits.SlabSize), limits.NewSlab).At(int(number % limits.SlabSize))
 }
 
 // grant returns the grant of a seat, nil where its token is plain.
@@ -102,7 +122,7 @@ func (s *seats) grant(number uint32) *grant {
 
 // leave lets a seat wait for another token. Its limiter is closed.
 func (s *seats) leave(number uint32) {
-	s.at(number).state.next()
+	stateOf(s.at(number)).next()
 	if g := s.grants.at(number); g != nil {
 		g.Store(nil)
 	}

@@ -93,10 +93,10 @@ func (r *Registry) eachPlain(now limits.Time, s *snapshot, owner uint64, v *view
 		}
 	}
 	for t := range v.eachToken {
-		st := r.seats.at(s.owned(t.key, owner).seat.Load())
-		visit(t.id, &st.limiter)
-		if st.state.Load()&durablePlain != 0 {
-			r.journal.watch(st, r.termsOf(st), v.id, t.id)
+		seat := r.seats.at(s.owned(t.key, owner).seat.Load())
+		visit(t.id, seat)
+		if stateOf(seat).Load()&durablePlain != 0 {
+			r.journal.watch(seat, r.termsOf(seat), v.id, t.id)
 		}
 	}
 	return true
@@ -115,7 +115,7 @@ func (r *Registry) Each(f func(Grant) bool) {
 		if g := r.seats.grant(number); g != nil {
 			goes = f(g.public())
 		} else if c, v, t := s.holder(e); !c.nobody() {
-			goes = f(Grant{Consumer: Caller{ID: v.id}, Token: t.id, only: &r.seats.at(number).limiter})
+			goes = f(Grant{Consumer: Caller{ID: v.id}, Token: t.id, only: r.seats.at(number)})
 		}
 		return goes
 	})
