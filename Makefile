@@ -119,6 +119,7 @@ lint: $(STATICCHECK) ## gofmt, vet, staticcheck, tidy go.mod
 .PHONY: bench
 bench: build ## CPU, throughput and latency beside a server that only says OK, and the goals: 20 minutes (BENCH=-quick: one)
 	go run ./internal/bench $(BENCH)
+	$(if $(filter -quick -servers,$(BENCH)),,@$(MAKE) --no-print-directory bench-telemetry BENCH=)
 
 .PHONY: pgo
 pgo: ## Refresh the profile that programs are compiled for, from a server under load

@@ -19,12 +19,14 @@ func (p plan) run(w io.Writer) error {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	fmt.Fprintf(w, "%s\n\n", machine())
+	fmt.Fprintf(w, "%s\n", machine())
 	subjects, stop, err := p.startAll(dir)
 	defer stop()
 	if err != nil {
 		return err
 	}
+	runs, took := p.length(subjects)
+	fmt.Fprintf(w, "%d runs of %d servers in %d rounds, %v at least from now on\n\n", runs, len(subjects), p.rounds, took.Round(time.Second))
 	all := results{}
 	for _, api := range p.apis {
 		if err := p.runCall(w, api, subjects, all); err != nil {
@@ -32,6 +34,18 @@ func (p plan) run(w io.Writer) error {
 		}
 	}
 	return p.reportGoals(w, all)
+}
+
+// length is how many runs there will be, and how long they take.
+func (p plan) length(subjects []subject) (runs int, took time.Duration) {
+	for _, api := range p.apis {
+		for _, s := range subjects {
+			if s.serves(api) {
+				runs += len(p.loads()) * p.rounds
+			}
+		}
+	}
+	return runs, time.Duration(runs) * (p.load.Warm + p.load.Run)
 }
 
 func (p plan) runCall(w io.Writer, api string, subjects []subject, all results) error {
