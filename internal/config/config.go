@@ -40,10 +40,11 @@ type Listen struct {
 	TLS   *TLS          // tls of the gRPC ports; nil: plaintext
 	Drain time.Duration // drain: how long decisions go on after SIGTERM
 
-	// Without keys of the file, from the environment only.
-	Reading               []string      // HOST:PORTs that serve all of http that only reads, without the admin API
-	MaxConnectionAge      time.Duration // of gRPC connections; 0: without bound
-	MaxConnectionAgeGrace time.Duration // for calls on a connection that is too old
+	MaxConnectionAge      time.Duration // max_connection_age of gRPC connections, after which clients connect anew; 0: without bound
+	MaxConnectionAgeGrace time.Duration // max_connection_age_grace for calls on a connection that is too old; 0: without bound
+
+	// Without a key of the file, from the environment only.
+	Reading []string // HOST:PORTs that serve all of http that only reads, without the admin API
 }
 
 // TLS is the gRPC port's certificate and, with a client CA, whom it lets in.

@@ -58,6 +58,8 @@ const everything = `listen:
   grpc: unix:run/tollgate.sock
   http: 0.0.0.0:9080
   drain: 2s
+  max_connection_age: 1h
+  max_connection_age_grace: 1m
 admin: {token: "${TOKEN}"}
 credentials:
   - {header: X-Api-Key}
@@ -117,7 +119,7 @@ func TestEveryKey(t *testing.T) {
 	}
 	c := loaded.Config
 	want := config.Config{
-		Listen: config.Listen{GRPC: "unix:" + dir + "/run/tollgate.sock", HTTP: "0.0.0.0:9080", Drain: 2 * time.Second},
+		Listen: config.Listen{GRPC: "unix:" + dir + "/run/tollgate.sock", HTTP: "0.0.0.0:9080", Drain: 2 * time.Second, MaxConnectionAge: time.Hour, MaxConnectionAgeGrace: time.Minute},
 		Admin:  c.Admin,
 		Policy: extauthz.Policy{
 			Credentials: []extauthz.Place{{Header: "x-api-key"}, {Header: "authorization", Scheme: "Token"}, {Query: "key"}, {Cookie: "session"},

@@ -66,13 +66,18 @@ func (r *reader) listen(n yamlfile.Node) {
 		"grpc": func(n yamlfile.Node) { r.c.Listen.GRPC = r.address(n) },
 		"http": func(n yamlfile.Node) {
 			if r.c.Listen.HTTP = r.address(n); strings.HasPrefix(r.c.Listen.HTTP, "unix:") {
-				n.Errorf("want HOST:PORT: only grpc may be a socket")
+				n.Errorf("want HOST:PORT: only grpc and fast may be sockets")
 			}
 		},
-		"fast":  func(n yamlfile.Node) { r.c.Listen.Fast = r.address(n) },
-		"tls":   r.readTLS,
-		"drain": func(n yamlfile.Node) { r.c.Listen.Drain = n.Duration() },
+		"fast":                     func(n yamlfile.Node) { r.c.Listen.Fast = r.address(n) },
+		"tls":                      r.readTLS,
+		"drain":                    func(n yamlfile.Node) { r.c.Listen.Drain = n.Duration() },
+		"max_connection_age":       func(n yamlfile.Node) { r.c.Listen.MaxConnectionAge = n.Duration() },
+		"max_connection_age_grace": func(n yamlfile.Node) { r.c.Listen.MaxConnectionAgeGrace = n.Duration() },
 	})
+	if l := r.c.Listen; l.MaxConnectionAgeGrace > 0 && l.MaxConnectionAge == 0 {
+		n.Errorf("max_connection_age_grace: want max_connection_age too: without it no connection becomes too old")
+	}
 }
 
 // address reads HOST:PORT or unix:PATH; the path is relative to the file.
