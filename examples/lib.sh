@@ -23,11 +23,24 @@ trap stop EXIT
 server=("$tollgate" serve --config tollgate.yaml --data-dir "$tmp/data")
 fits=(--config tollgate.yaml)
 
-free() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
+# free prints a port that nobody listens on. Connections have those from 32768 on for their near ends.
+free() {
+	python3 - <<-'PY'
+		import random, socket
+		while True:
+		    port = random.randrange(10000, 32768)
+		    try:
+		        socket.create_server(("127.0.0.1", port)).close()
+		    except OSError:
+		        continue
+		    print(port)
+		    break
+	PY
+}
 
 # listening PORT waits until somebody does.
 listening() {
-	for _ in $(seq 300); do
+	for _ in $(seq 600); do
 		(: <>"/dev/tcp/127.0.0.1/$1") 2>/dev/null && return
 		sleep 0.1
 	done

@@ -30,7 +30,7 @@ func main() {
 // run answers Envoy on an address.
 func run(address string) error {
 	kinds := limits.Kinds{"session": newSession}
-	spec, err := kinds.Compile(limits.Limit{Kind: "session", N: 3, Period: 2 * time.Second})
+	spec, err := kinds.Compile(limits.Limit{Kind: "session", N: 3, Period: 5 * time.Second})
 	if err != nil {
 		return err
 	}

@@ -22,10 +22,14 @@ stop() {
 }
 trap stop EXIT; trap 'exit 1' INT TERM
 read -r portal http listen admin < <(python3 - <<'PY'
-import socket
-s = [socket.socket() for _ in range(4)]
-for x in s: x.bind(("127.0.0.1", 0))
-print(*(x.getsockname()[1] for x in s))
+import random, socket
+ports = []
+while len(ports) < 4:
+    port = random.randrange(10000, 32768) # those of connections begin there
+    try: socket.create_server(("127.0.0.1", port)).close()
+    except OSError: continue
+    if port not in ports: ports.append(port)
+print(*ports)
 PY
 )
 user=$(id -un)
@@ -37,7 +41,7 @@ mariadb-install-db --no-defaults --user="$user" --auth-root-authentication-metho
 start_db() {
   mariadbd --no-defaults --user="$user" --datadir="$dir/data/db" --socket="$socket" --skip-networking --pid-file="$dir/data/pid" >>"$dir/mariadb.log" 2>&1 &
   db=$!; pids+=($db)
-  for _ in $(seq 200); do sql "SELECT 1" >/dev/null 2>&1 && return; sleep 0.1; done
+  for _ in $(seq 600); do sql "SELECT 1" >/dev/null 2>&1 && return; sleep 0.1; done
   echo "MariaDB does not start" >&2; exit 1
 }
 sql() { mariadb --no-defaults --socket="$socket" --user=root --batch --skip-column-names "${2:-mysql}" -e "$1"; }
@@ -65,7 +69,7 @@ export APOLLO_DSN="reader:reads-only@unix($socket)/ApolloPortalDB" TOLLGATE_SOCK
   sed -e '/prefix: "\/"}, route: {cluster: upstream}}/{' -e "r $here/routes.yaml" -e 'd' -e '}' >"$dir/envoy.yaml"
 "$envoy" -c "$dir/envoy.yaml" --use-dynamic-base-id -l warning >"$dir/envoy.log" 2>&1 & pids+=($!)
 gate=http://127.0.0.1:$listen
-for _ in $(seq 200); do
+for _ in $(seq 600); do
   curl -sf -o /dev/null "http://127.0.0.1:$http/readyz" && curl -sf -o /dev/null -b SESSION=ann "$gate/" && ready=1 && break
   sleep 0.1
 done
@@ -103,7 +107,13 @@ between() { # WHAT GOT LOW HIGH
   printf '  %-62s %s\n' "$1" "$2"
   [ "$2" -ge "$3" ] && [ "$2" -le "$4" ] || fail "$1: $2, want $3 to $4"
 }
-soon() { sleep 1.5; } # poll is 500 ms, and so is a second to fill a bucket
+soon() { sleep 1.5; } # a second fills a bucket
+in_force() { # PATH PATTERN: waits until the admin API says so, which is after a poll, 500 ms
+  for _ in $(seq 300); do curl -s "http://127.0.0.1:$http/v1/$1" | grep -Eq "$2" && soon && return; sleep 0.1; done
+  fail "$1 is still: $(curl -s "http://127.0.0.1:$http/v1/$1"), want $2"
+}
+rate() { in_force consumers/orders "\"rate\": *\"$1/s\""; }
+mode() { in_force settings "\"mode\": *\"$1\""; }
 apps=$gate/openapi/v1/apps
 
 echo "== who may pass"
@@ -121,9 +131,9 @@ done
 echo "== a limit is changed in the database, nothing is restarted"
 soon; soon
 limited "RateLimit 5" 5 30 -H "authorization: $orders" "$apps"
-change "UPDATE ConsumerToken SET RateLimit = 1000 WHERE ConsumerId = 1"; soon
+change "UPDATE ConsumerToken SET RateLimit = 1000 WHERE ConsumerId = 1"; rate 1000
 all "UPDATE … RateLimit = 1000" 30 -H "authorization: $orders" "$apps"
-change "UPDATE ConsumerToken SET RateLimit = 1 WHERE ConsumerId = 1"; soon
+change "UPDATE ConsumerToken SET RateLimit = 1 WHERE ConsumerId = 1"; rate 1
 limited "UPDATE … RateLimit = 1" 1 30 -H "authorization: ${orders^^}" "$apps"
 body=$(curl -s -D "$dir/headers" -H "authorization: $orders" "$apps")
 grep -q '"status":429,"error":"Too Many Requests"' <<<"$body" && grep -qi '^retry-after: [1-9]' "$dir/headers" || fail "the refusal looks like the portal's, with Retry-After: $body"
@@ -132,12 +142,11 @@ wait_s=$(sed -n 's/^retry-after: \([0-9]*\).*/\1/Ip' "$dir/headers"); sleep "$wa
 expect "after Retry-After ($wait_s s)" 200 -H "authorization: $orders" "$apps"
 
 echo "== the portal's switch"
-change "INSERT INTO ServerConfig (\`Key\`, \`Value\`) VALUES ('open.api.limit.enabled', 'false')"; soon
+change "INSERT INTO ServerConfig (\`Key\`, \`Value\`) VALUES ('open.api.limit.enabled', 'false')"; mode off
 all "open.api.limit.enabled = false" 30 -H "authorization: $orders" "$apps"
-change "UPDATE ServerConfig SET \`Value\` = 'shadow'"; soon
+change "UPDATE ServerConfig SET \`Value\` = 'shadow'"; mode shadow
 all "= shadow (decides, refuses nobody)" 30 -H "authorization: $orders" "$apps"
-change "UPDATE ServerConfig SET \`Value\` = 'true'"; soon
-soon
+change "UPDATE ServerConfig SET \`Value\` = 'true'"; mode enforce
 limited "= true" 1 30 -H "authorization: $orders" "$apps"
 
 echo "== what a call is about"
@@ -149,13 +158,13 @@ limited "writes, which cost 5 each" 4 40 -X POST -H "authorization: $search" "$i
 between "of 10 releases, 2 a minute whatever the token's limit, pass" "$(for _ in $(seq 10); do code -X POST -H "authorization: $search" "$items/releases"; echo; sleep 0.3; done | grep -c '^200$')" 2 4
 
 echo "== the portal is spared, and its database may be away"
-change "UPDATE ConsumerToken SET RateLimit = 5 WHERE ConsumerId = 1"; soon
+change "UPDATE ConsumerToken SET RateLimit = 5 WHERE ConsumerId = 1"; rate 5
 before=$(curl -s "http://127.0.0.1:$portal/served")
 burst 200 -H "authorization: $orders" "$apps"
 reached=$(($(curl -s "http://127.0.0.1:$portal/served") - before))
 between "RateLimit 5: of 200 at once the portal saw" "$reached" "$admitted" $((5 + 5 * ms / 1000 + 1))
 kill "$db"; wait "$db" 2>/dev/null || true
-sleep 1.5
+for _ in $(seq 300); do curl -s "http://127.0.0.1:$http/readyz" | grep -q "is down since" && break; sleep 0.1; done
 refused=$(curl -s --no-progress-meter -Z --parallel-max 50 -o /dev/null -w '%{http_code}\n' -H "authorization: $orders" "$apps?n=[1-50]" | grep -c '^429$' || true)
 between "without the database, of 50 at once Tollgate refuses" "$refused" 25 50
 curl -s "http://127.0.0.1:$http/readyz" | grep -q "is down since" || fail "/readyz tells that the database is away"
