@@ -9,6 +9,7 @@ import (
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	rlsv3 "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
@@ -36,6 +37,9 @@ const maxHeld = 100_000
 // answered UNIMPLEMENTED.
 func (s *Server) ServeFast(lis net.Listener) error {
 	s.serving.Do(func() { s.metrics.know(s.grpc.GetServiceInfo()) })
+	if err := s.showFast(); err != nil {
+		return errors.Join(err, lis.Close())
+	}
 	if err := s.fastServer().Serve(lis); !errors.Is(err, fastgrpc.ErrServerClosed) {
 		return err
 	}
@@ -61,6 +65,28 @@ func (s *Server) newFastServer() *fastgrpc.Server {
 		MaxWaiting: maxHeld, MaxRequestBytes: maxMessage, MaxBufferedBytes: 4 * maxMessage, MaxBufferedTotal: 32 * maxMessage, HandshakeTimeout: handshakeWithin,
 		MaxConnectionAge: s.age, MaxConnectionAgeGrace: s.ageGrace,
 	})
+}
+
+// registerFast registers what the fast listener alone can tell; nil takes nothing.
+func registerFast(r prometheus.Registerer, f *fastgrpc.Server) error {
+	if r == nil {
+		return nil
+	}
+	gauge := func(name, help string, of func(fastgrpc.Stats) float64) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "tollgate_fast_" + name, Help: help}, func() float64 { return of(f.Stats()) })
+	}
+	for _, c := range []prometheus.Collector{
+		gauge("connections", "Connections of the fast listener.", func(s fastgrpc.Stats) float64 { return float64(s.Connections) }),
+		gauge("held_calls", "Calls of the fast listener that wait for their turn or for a store.", func(s fastgrpc.Stats) float64 { return float64(s.Waiting) }),
+		gauge("buffered_bytes", "What clients have the fast listener hold beyond 64 KiB for each connection; at most 256 MiB.", func(s fastgrpc.Stats) float64 { return float64(s.Buffered) }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "tollgate_fast_floods_total", Help: "Connections of the fast listener that were ended because they sent too much that asks for nothing."},
+			func() float64 { return float64(f.Stats().Floods) }),
+	} {
+		if err := r.Register(c); err != nil {
+			return fmt.Errorf("register the fast listener's metrics: %w", err)
+		}
+	}
+	return nil
 }
 
 // fastMethod calls a method as grpc-go would. It must not wait.

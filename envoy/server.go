@@ -83,7 +83,8 @@ type Server struct {
 	services      []service // for the fast listener, as is inBytes: the methods that are answered in bytes
 	inBytes       map[string]BytesHandler
 	fastServer    func() *fastgrpc.Server
-	tls           *tls.Config // nil: plaintext
+	showFast      func() error // registers the fast listener's own metrics
+	tls           *tls.Config  // nil: plaintext
 	age, ageGrace time.Duration
 }
 
@@ -108,6 +109,7 @@ func NewServer(o ServerOptions) (*Server, error) {
 		age: o.MaxConnectionAge, ageGrace: o.MaxConnectionAgeGrace, inBytes: make(map[string]BytesHandler),
 	}
 	s.fastServer = sync.OnceValue(s.newFastServer)
+	s.showFast = sync.OnceValue(func() error { return registerFast(o.Metrics, s.fastServer()) })
 	s.stopping, s.stop = context.WithCancel(context.Background())
 	options := []grpc.ServerOption{
 		grpc.NumStreamWorkers(workers),

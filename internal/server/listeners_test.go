@@ -182,14 +182,14 @@ func (s *script) note(t *testing.T, name string, answer proto.Message, err error
 // until a limit admits again.
 var seconds = regexp.MustCompile(`("durationUntilReset":"|"key":"retry-after","value":"|;t=|retry_after\\?":|again in )[0-9.]+`)
 
-// seriesOf are the series of calls and decisions, without what tells times and
-// without this process's own.
+// seriesOf are the series of calls and decisions, without what tells times,
+// without this process's own and without the fast listener's.
 func seriesOf(metrics string) []string {
 	var series []string
 	for line := range strings.Lines(metrics) {
 		switch line = strings.TrimSpace(line); {
 		case !strings.HasPrefix(line, "tollgate_") && !strings.HasPrefix(line, "grpc_server_"):
-		case strings.Contains(line, "_seconds_bucket") || strings.Contains(line, "_seconds_sum") || strings.Contains(line, "_timestamp_") || strings.Contains(line, "build_info") || strings.Contains(line, "_bytes"):
+		case strings.Contains(line, "_seconds_bucket") || strings.Contains(line, "_seconds_sum") || strings.Contains(line, "_timestamp_") || strings.Contains(line, "build_info") || strings.Contains(line, "_bytes") || strings.HasPrefix(line, "tollgate_fast_"):
 		default:
 			series = append(series, line)
 		}
