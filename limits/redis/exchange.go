@@ -184,10 +184,10 @@ func (l *limit) accept(now limits.Time, v []rueidis.RedisMessage) error {
 	l.lease.Learn(st)
 	l.granted, l.acked, l.since, l.good = granted, n[7], now, now.Add(leaseLasts)
 	l.told, l.answers = l.telling, !l.leaving
-	if l.reporting != nil {
+	if l.reporting != nil && l.outside.Load() == l.told { // else it goes on: what it has admitted since is not in rest
 		l.local.CompareAndSwap(l.reporting, nil)
-		l.reporting = nil
 	}
+	l.reporting = nil
 	c.stats.granted.Add(more)
 	if excess > 0 {
 		out := min(more, excess)

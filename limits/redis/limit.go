@@ -243,7 +243,7 @@ func (l *limit) own(now limits.Time, s *limits.Spec) *limits.Limiter {
 	own := l.local.Load()
 	if own == nil {
 		l.mu.Lock()
-		heard, rest, st := l.known.seq > 0, l.rest, l.lease.Known()
+		heard, rest, st := l.known.seq > 0, max(0, l.rest-max(0, l.outside.Load()-l.told)), l.lease.Known()
 		l.mu.Unlock()
 		fresh := newShare(now, s, part, int64(p.instances), heard, rest, st)
 		if l.local.CompareAndSwap(nil, fresh) {
