@@ -40,6 +40,7 @@ type extra struct {
 	cells *cells          // of an algorithm
 	store *store          // of Guava's two
 	used  share           // of a limit of 0: what was used of the one before
+	peak  peak            // of a limit that was changed while it was used up
 	lease *Lease          // of a limiter that decides by one
 	heir  atomic.Pointer[heir]
 	line  atomic.Pointer[line] // of a limiter's first bucket: who waits for the limiter
@@ -131,7 +132,7 @@ const (
 // seed is what a new bucket knows of the one before.
 type seed struct {
 	used   share
-	raised bool // the limit was raised: the next request waits at most one interval
+	raised bool // the limit was raised beyond its peak: the next request waits at most one interval
 	warmth
 }
 
@@ -224,6 +225,7 @@ func (h *heir) make(old *bucket) *bucket {
 		b.pass(old, h.how)
 	case h.how == renewed:
 		h.spec.engine.renew(b, old, h.now)
+		b.climb(old.peak())
 	case h.how == returned:
 		h.spec.engine.(*tickets).giveBack(b, old, h.now, h.n)
 	case h.how == emptied:
@@ -232,14 +234,67 @@ func (h *heir) make(old *bucket) *bucket {
 		b.inherit(old)
 	case h.spec.recounts(was):
 		h.spec.engine.(*counter).recount(b, old, h.now)
+		b.climb(old.peak())
 	default:
-		h.spec.engine.plant(b, h.now, seed{
-			used:   was.engine.used(old, h.now),
-			raised: h.spec.limit.perSecond() > was.limit.perSecond(),
-			warmth: old.warmth(),
-		})
+		seed, p := h.seed(old)
+		h.spec.engine.plant(b, h.now, seed)
+		b.climb(p)
 	}
 	return b
+}
+
+// peak is the highest rate of a limit under which all was used, until when that
+// counts. Without it, who raises and lowers a limit in turn would give away one
+// request each time.
+type peak struct {
+	perSecond float64
+	till      int64
+}
+
+// peak returns what b remembers, which may be over.
+func (b *bucket) peak() peak {
+	if m := b.more(); m != nil {
+		return m.peak
+	}
+	return peak{}
+}
+
+// seed is what a bucket under h's limit is to know of the sealed old one.
+func (h *heir) seed(old *bucket) (seed, peak) {
+	was, now := old.spec(), clamp(h.now)
+	s := seed{used: was.engine.used(old, h.now), warmth: old.warmth()}
+	switch h.spec.engine.(type) {
+	case *gcra, *warming:
+		return s, peak{} // which refill anyway
+	}
+	p := old.peak()
+	if now >= p.till {
+		p = peak{}
+	}
+	if s.used.num == 0 || s.used.of(h.spec.capacity()) < h.spec.capacity() {
+		return s, p
+	}
+	p.perSecond = max(p.perSecond, was.limit.perSecond())
+	p.till = max(p.till, was.turn(now), h.spec.turn(now))
+	if rate := h.spec.limit.perSecond(); rate > p.perSecond {
+		s.raised, p.perSecond = true, rate
+	}
+	return s, p
+}
+
+// turn is when what is used at t counts no more, under s.
+func (s *Spec) turn(t int64) int64 {
+	if c, ok := s.engine.(*counter); ok {
+		return c.periods.at(t).end
+	}
+	return t + int64(s.limit.Period)
+}
+
+// climb has b, which nobody else sees yet, remember the peak p.
+func (b *bucket) climb(p peak) {
+	if p.till != 0 {
+		b.extra().peak = p
+	}
 }
 
 // inherit takes over the state of a sealed bucket as it is.
@@ -254,7 +309,7 @@ func (b *bucket) inherit(old *bucket) {
 // share lets b have the state of old's that does not fit a bucket.
 func (b *bucket) share(old *bucket) {
 	if m := old.more(); m != nil {
-		b.setMore(&extra{ring: m.ring, cells: m.cells, store: m.store, used: m.used, lease: m.lease})
+		b.setMore(&extra{ring: m.ring, cells: m.cells, store: m.store, used: m.used, peak: m.peak, lease: m.lease})
 	}
 }
 

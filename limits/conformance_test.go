@@ -133,6 +133,7 @@ func againstTheModel(t *testing.T, seed uint64, ls []limits.Limit) {
 		case 4: // a restart: what was kept decides as what was there
 			if ls[in].Kind != limits.Window {
 				l = limits.Restore(specs[in], now, l.State())
+				m.Restart()
 			}
 		case 5:
 			l.SetSpec(now, spec(t, ls[in])) // a reload: another spec of the same limit

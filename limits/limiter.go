@@ -163,8 +163,9 @@ func (l *Limiter) refundTo(b *bucket, now Time, n int64) {
 // SetSpec changes the limit, to one of any kind. Once it returns, no decision
 // is made by the old limit. What was used stays used, in proportion to what
 // the limiter holds; after a raise the next request waits at most one interval
-// of the new rate. Only a fixed window of the same length keeps its count as it
-// is. A grace does not start again. A closed limiter stays closed.
+// of the new rate; but where that admits one that a limit which is used up would
+// not, it does so only beyond the highest limit there was since. Only a fixed
+// window of the same length keeps its count as it is. A grace does not start again. A closed limiter stays closed.
 func (l *Limiter) SetSpec(now Time, s *Spec) {
 	if l.Spec() == s {
 		return

@@ -234,3 +234,39 @@ func TestSetRate(t *testing.T) {
 		t.Errorf("a kind of one's own: %v, %+v", err, l.Spec().Limit())
 	}
 }
+
+// TestRaisesOfAUsedUpLimit: one that is raised further and further lets one
+// request pass each time; one that goes up and down, none after the first time,
+// until its period is over.
+func TestRaisesOfAUsedUpLimit(t *testing.T) {
+	for _, l := range []limits.Limit{
+		{Kind: limits.Quota, N: 10, Calendar: limits.Day},
+		{Kind: limits.Window, N: 10, Period: 24 * time.Hour},
+		{Kind: limits.IdleReset, N: 10, Period: 24 * time.Hour},
+	} {
+		of := func(n int64) *limits.Spec {
+			l.N = n
+			return spec(t, l)
+		}
+		lim := limits.New(of(10), epoch)
+		change := func(now limits.Time, n int64) (admitted int64) {
+			lim.SetSpec(now, of(n))
+			for lim.Take(now, 1).Allowed {
+				admitted++
+			}
+			return admitted
+		}
+		for _, step := range []struct{ n, want int64 }{{10, 10}, {12, 1}, {14, 1}, {10, 0}, {14, 0}, {0, 0}, {14, 0}, {5, 0}, {12, 0}, {15, 1}, {7, 0}, {15, 0}} {
+			if got := change(epoch, step.n); got != step.want {
+				t.Errorf("%s: %d admitted after a change to %d, want %d", l.Kind, got, step.n, step.want)
+			}
+		}
+		next := epoch.Add(24 * time.Hour)
+		if got := change(next, 10); got != 10 {
+			t.Errorf("%s: %d of 10 admitted in the next period", l.Kind, got)
+		}
+		if got := change(next, 11); got != 1 {
+			t.Errorf("%s: %d admitted after the first raise of the next period, want 1", l.Kind, got)
+		}
+	}
+}

@@ -14,6 +14,8 @@ import (
 type Model struct {
 	limit limits.Limit
 	kind  rules
+	peak  *big.Rat    // the highest limit, a second, under which all was used; nil: none
+	till  limits.Time // until when that counts
 }
 
 // rules are what a kind means. used is in units of capacity.
@@ -25,7 +27,7 @@ type rules interface {
 
 // NewModel returns the model of a limiter that nobody has used. l must be what
 // [limits.Spec.Limit] returns.
-func NewModel(l limits.Limit) *Model { return &Model{l, rulesOf(l)} }
+func NewModel(l limits.Limit) *Model { return &Model{limit: l, kind: rulesOf(l)} }
 
 func rulesOf(l limits.Limit) rules {
 	switch l.Kind {
@@ -78,7 +80,8 @@ func label(t time.Time, l limits.Limit) int64 {
 func (m *Model) Take(now limits.Time, n int64) bool { return m.kind.admit(now, n) }
 
 // SetLimit changes the limit to another of any kind: what was used stays used,
-// in proportion and rounded up, but a raise leaves a counted limit at least 1.
+// in proportion and rounded up, but a raise leaves a counted limit at
+// least 1, if it is the highest since that was used which still counts.
 func (m *Model) SetLimit(now limits.Time, l limits.Limit) {
 	if l == m.limit {
 		return
@@ -93,13 +96,41 @@ func (m *Model) SetLimit(now limits.Time, l limits.Limit) {
 	share := new(big.Int).Mul(big.NewInt(used), big.NewInt(capacity))
 	share.Add(share, big.NewInt(of-1)).Div(share, big.NewInt(of))
 	carried := share.Int64()
-	if _, refills := next.(*ledger); !refills && carried == capacity && perSecond(l).Cmp(perSecond(m.limit)) > 0 {
-		carried--
+	if now >= m.till {
+		m.Restart()
+	}
+	if _, refills := next.(*ledger); refills {
+		m.Restart()
+	} else if used > 0 && carried == capacity {
+		if was := perSecond(m.limit); m.peak == nil || was.Cmp(m.peak) > 0 {
+			m.peak = was
+		}
+		m.till = max(m.till, turn(m.limit, now), turn(l, now))
+		if perSecond(l).Cmp(m.peak) > 0 {
+			m.peak = perSecond(l)
+			carried--
+		}
 	}
 	if g, ok := m.kind.(*ledger); !ok || g.begun {
 		next.setUsed(now, carried)
 	}
 	m.limit, m.kind = l, next
+}
+
+// Restart forgets under what limits all was used before, which no state keeps.
+func (m *Model) Restart() { m.peak, m.till = nil, 0 }
+
+// turn is when what is used now counts no more.
+func turn(l limits.Limit, now limits.Time) limits.Time {
+	switch l.Kind {
+	case limits.Quota:
+		_, end := l.Calendar.Period(now, l.Location)
+		return end
+	case limits.FixedWindow:
+		p := int64(l.Period)
+		return limits.Time((int64(now)/p + 1) * p)
+	}
+	return now.Add(l.Period)
 }
 
 func perSecond(l limits.Limit) *big.Rat {

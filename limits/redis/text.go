@@ -163,6 +163,9 @@ func parseNote(kind limits.Kind, text string) (note, limits.State, error) {
 	if errors.Join(errs[:]...) != nil {
 		return n, st, bad
 	}
+	if kind != limits.Rate {
+		st.C = 0 // the scripts' own
+	}
 	return n, st, nil
 }
 

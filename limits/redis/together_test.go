@@ -167,6 +167,18 @@ func TestAChangeOfLimitCountsAtOnce(t *testing.T) {
 		if d := c.take(l, 1); !d.Allowed {
 			t.Errorf("%s: refused after a raise: %+v", mode, d)
 		}
+		for c.take(l, 1).Allowed {
+		}
+		for i, step := range []struct{ n, want int64 }{{10, 1}, {8, 0}, {10, 0}, {5, 0}, {12, 1}, {12, 0}} {
+			l.SetSpec(clock.now(), quota(step.n))
+			admitted := int64(0)
+			for c.take(l, 1).Allowed {
+				admitted++
+			}
+			if admitted != step.want {
+				t.Errorf("%s: change %d of what is used up, to %d, admits %d, want %d", mode, i, step.n, admitted, step.want)
+			}
+		}
 		m := c.limiter(quota(1000), "g", "m")
 		for range 200 {
 			clock.advance(5 * time.Millisecond)

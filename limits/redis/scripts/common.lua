@@ -61,7 +61,8 @@ end
 --   spent(st,u)   makes st one of which u are used
 --   merge(st,o,w) adds to st what another state has beyond what it was, w, if that is known; st admits no more
 --                 than o then
--- over a state with a, b and c, which package limits describes at State.
+-- over a state with a, b and c, which package limits describes at State; but c of those that count is the highest
+-- limit since all was used.
 local make = {}
 
 -- g: token bucket, by interval; a is when it was empty, b when the grace began ('cold', 'warm' or
@@ -165,7 +166,7 @@ end
 -- c: counts in periods, whose bounds the caller gives; a is the last instant of the period that b,
 -- the count, belongs to.
 function make.c(p, bounds)
-  local k = {n = p[1], per_second = p[1] / p[2] * SECOND}
+  local k = {n = p[1], period = p[2], per_second = p[1] / p[2] * SECOND}
   local from, to = 0, 1
   if bounds then
     for i = 1, 3 do
@@ -176,7 +177,7 @@ function make.c(p, bounds)
   k.from = from
   function k.settle(st)
     if st.a == NEVER or st.a < from then
-      st.a, st.b = to - 1, 0
+      st.a, st.b, st.c = to - 1, 0, 0
     elseif st.a >= to then -- the clock was set back
       if st.b > 0 then st.b, st.back = k.n, true end
       st.a = to - 1
@@ -198,7 +199,7 @@ end
 -- w: never more than n in any period; log is pairs of an instant and how many came then.
 function make.w(p)
   local n, period = p[1], p[2]
-  local k = {n = n, per_second = n / period * SECOND, log = true}
+  local k = {n = n, period = period, per_second = n / period * SECOND, log = true}
   local chunk = math.ceil(n / 128)
   function k.settle(st)
     local log, kept = st.log, {}
@@ -208,6 +209,7 @@ function make.w(p)
       if e[1] + period > 0 then kept[#kept + 1] = e end
     end
     st.log = kept
+    if #kept == 0 then st.c = 0 end
   end
   local function used(st)
     local u = 0
@@ -259,10 +261,10 @@ end
 -- i: n, then silence; a is the last request, b the count since the last silence.
 function make.i(p)
   local n, period = p[1], p[2]
-  local k = {n = n, per_second = n / period * SECOND, silence = true}
+  local k = {n = n, period = period, per_second = n / period * SECOND, silence = true}
   function k.settle(st)
     if st.a > SECOND then st.a, st.b, st.back = 0, n, true end
-    if st.a + period <= 0 then st.a, st.b = NEVER, 0 end
+    if st.a + period <= 0 then st.a, st.b, st.c = NEVER, 0, 0 end
   end
   function k.level(st) return n - st.b end
   function k.take(st, m, at)
@@ -302,7 +304,7 @@ local function state(spec, a, b, c)
   if string.sub(spec, 1, 1) == 'g' then
     st.b, st.c = warmth(b), number(c)
   else
-    st.b = count(b)
+    st.b, st.c = count(b), count(c)
   end
   return st
 end
@@ -446,10 +448,18 @@ local function open(key, spec, bounds, known, learned, id, session, held)
     else
       local used = math.min(math.max(old.n - old.level(st), 0), old.n)
       if st.a == NEVER and #st.log == 0 then used = 0 end
-      local carried = math.ceil(used / old.n * k.n)
-      if carried == k.n and k.per_second > old.per_second and not k.idle and not learned then carried = carried - 1 end
+      local carried, peak = math.ceil(used / old.n * k.n), 0
+      if not k.idle then -- a bucket refills anyway
+        local times = old.period == k.period and 1 or k.period / (old.period or old.n / old.per_second * SECOND)
+        if not old.idle then peak = math.ceil(st.c * times) end
+        if used > 0 and carried == k.n then
+          peak = math.max(peak, math.ceil(old.n * times))
+          if k.n > peak and not learned then carried, peak = carried - 1, k.n end
+        end
+      end
       st.b, st.c, st.log, st.a = 0, 0, {}, NEVER
       k.spent(st, carried)
+      if not k.idle then st.c = math.min(peak, MAX) end
     end
     st.spec = spec
   end
