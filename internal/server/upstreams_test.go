@@ -47,7 +47,7 @@ func (r *running) out(t *testing.T, conn *grpc.ClientConn, host string) *authv3.
 }
 
 // answered tells what an upstream answered, as Envoy would, and waits until Tollgate has heard it.
-func (r *running) answered(t *testing.T, upstream, status string) {
+func (r *running) answered(t *testing.T, upstream, status, retryAfter string) {
 	t.Helper()
 	stream, err := extprocv3.NewExternalProcessorClient(r.conn).Process(t.Context())
 	if err != nil {
@@ -55,7 +55,7 @@ func (r *running) answered(t *testing.T, upstream, status string) {
 	}
 	err = stream.Send(&extprocv3.ProcessingRequest{
 		Request: &extprocv3.ProcessingRequest_ResponseHeaders{ResponseHeaders: &extprocv3.HttpHeaders{EndOfStream: true, Headers: &corev3.HeaderMap{
-			Headers: []*corev3.HeaderValue{{Key: ":status", RawValue: []byte(status)}, {Key: "retry-after", RawValue: []byte("3600")}}}}},
+			Headers: []*corev3.HeaderValue{{Key: ":status", RawValue: []byte(status)}, {Key: "retry-after", RawValue: []byte(retryAfter)}}}}},
 		MetadataContext: &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{
 			"envoy.filters.http.ext_authz": {Fields: map[string]*structpb.Value{"upstream": structpb.NewStringValue(upstream)}}}},
 	})
@@ -99,7 +99,7 @@ func TestPauseSurvivesKill(t *testing.T) {
 			t.Fatalf("request %d: %q, want %q", i, got, want)
 		}
 	}
-	r.answered(t, "keeper", "429")
+	r.answered(t, "keeper", "429", "3600")
 	killed := &running{dir: t.TempDir(), log: new(buffer)}
 	copyStore(t, r, killed)
 
