@@ -1,11 +1,13 @@
 package endtoend_test
 
 import (
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -18,6 +20,7 @@ import (
 	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/config"
 	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/eso"
 	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/testcluster"
+	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/windows"
 	"github.com/tollgate-dev/tollgate/envoy/envoytest/keeper"
 	"github.com/tollgate-dev/tollgate/envoy/envoytest/throttle"
 )
@@ -27,7 +30,7 @@ import (
 const tollgateConfig = `
 listen: {grpc: "${SOCKET}", http: "127.0.0.1:0", drain: 0s}
 upstreams:
-  - {id: keeper, preset: keeper, match: {host: keepersecurity.example}, limits: [{idle_reset: "100/${WINDOW}", margin: 10%, max_wait: 5m}],
+  - {id: keeper, preset: keeper, match: {host: keepersecurity.example}, limits: [{idle_reset: "100/${WINDOW}", margin: 10%, max_wait: MAX_WAIT}],
      pressure: {signals: [{status: 403, body: throttled}], initial: 60s}}
 `
 
@@ -37,10 +40,16 @@ type lab struct {
 	stack *keeper.Stack
 }
 
-// newLab runs all of it, with a store in a namespace of the cluster. An operator
-// that reconciles many objects at a time reads some twice by itself: its writes
-// of one object's status conflict.
-func newLab(t *testing.T, namespace string, window time.Duration, concurrent int) *lab {
+// conditions of a lab. An operator that reconciles many objects at a time reads some
+// twice by itself: its writes of one object's status conflict.
+type conditions struct {
+	window     time.Duration // of Keeper's limit
+	concurrent int           // objects of the operator
+	wait       time.Duration // at most, for a call that Tollgate holds; 0: 5 min
+}
+
+// newLab runs all of it, with a store in a namespace of the cluster.
+func newLab(t *testing.T, namespace string, c conditions) *lab {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("needs a real Envoy: not in -short")
@@ -55,12 +64,12 @@ func newLab(t *testing.T, namespace string, window time.Duration, concurrent int
 	must(t, err)
 	pair, _, _, err := ca.Issue(keeper.Host)
 	must(t, err)
-	fake, err := keeper.Start(account, pair, throttle.Options{Model: throttle.IdleReset, N: 100, Window: window})
+	fake, err := keeper.Start(account, pair, throttle.Options{Model: throttle.IdleReset, N: 100, Window: c.window})
 	must(t, err)
 	t.Cleanup(func() { _ = fake.Close() })
 	file := filepath.Join(ca.Dir, "tollgate.yaml")
-	must(t, os.WriteFile(file, []byte(tollgateConfig), 0o600))
-	stack, err := keeper.StartStack(t.Context(), buildTollgate(t), file, window, fake.Addr, ca)
+	must(t, os.WriteFile(file, []byte(strings.ReplaceAll(tollgateConfig, "MAX_WAIT", cmp.Or(c.wait, 5*time.Minute).String())), 0o600))
+	stack, err := keeper.StartStack(t.Context(), buildTollgate(t), file, c.window, fake.Addr, ca)
 	must(t, err)
 	t.Cleanup(func() {
 		if err := stack.Stop(); err != nil {
@@ -75,7 +84,7 @@ func newLab(t *testing.T, namespace string, window time.Duration, concurrent int
 		Data: map[string][]byte{"config": []byte(base64.StdEncoding.EncodeToString(data))}})
 	cluster.Operator(t, []string{"KEEPER_ADDRESS=" + stack.Addr, "KEEPER_CA=" + ca.File, "KEEPER_KEY=" + account.ServerKey()},
 		"--namespace", namespace, "--enable-cluster-store-reconciler=false", "--enable-cluster-external-secret-reconciler=false",
-		"--enable-cluster-push-secret-reconciler=false", "--concurrent", fmt.Sprint(concurrent))
+		"--enable-cluster-push-secret-reconciler=false", "--concurrent", fmt.Sprint(c.concurrent))
 	return &lab{fake: fake, stack: stack}
 }
 
@@ -139,7 +148,7 @@ func (l *lab) numbered(t *testing.T, namespace string, n int) (all []client.Obje
 // more.
 func TestRecoveryAndWebhooksWithTheOperatorItself(t *testing.T) {
 	const n, changed, ns = 200, 20, "recovery"
-	l := newLab(t, ns, 3*time.Second, 1) // the operator's default
+	l := newLab(t, ns, conditions{window: 3 * time.Second, concurrent: 1}) // the operator's default
 	addr, _ := runCompanion(t, t.TempDir(), l.companionConfig(t, ns))
 	all, synced := l.numbered(t, ns, n)
 	began := time.Now()
@@ -175,7 +184,7 @@ func TestRecoveryAndWebhooksWithTheOperatorItself(t *testing.T) {
 func TestK15NothingIsCalledInAPause(t *testing.T) {
 	const n, pushed, ns = 200, 20, "frozen"
 	const window, pause = 5 * time.Second, 60 * time.Second
-	l := newLab(t, ns, window, 100)
+	l := newLab(t, ns, conditions{window: window, concurrent: 100})
 	runCompanion(t, t.TempDir(), l.companionConfig(t, ns))
 	within(t, time.Minute, "the store is Ready", func() bool { return conditionOf(t, ns, "Ready") == metav1.ConditionTrue })
 	for range 100 { // somebody else has used up all that Keeper allows
@@ -221,6 +230,58 @@ func TestK15NothingIsCalledInAPause(t *testing.T) {
 	if got := conditionOf(t, ns, "Ready"); got != metav1.ConditionTrue {
 		t.Errorf("Ready = %s, want True", got)
 	}
+}
+
+// TestK15WindowsWithTheOperatorItself: in a pause, an external secret with a window
+// makes no attempt; one without makes several, though Keeper sees neither. Afterwards
+// both have what has changed.
+func TestK15WindowsWithTheOperatorItself(t *testing.T) {
+	root(t)
+	if has, err := testcluster.HasSyncWindows(); err != nil || !has {
+		t.Skipf("SKIPPED: this External Secrets has no syncWindows (%v): set ESO_OPERATOR and ESO_CRDS to those of 2.7 or later", err)
+	}
+	const ns = "operator-windows"
+	l := newLab(t, ns, conditions{window: 5 * time.Second, concurrent: 4, wait: 100 * time.Millisecond})
+	c := l.companionConfig(t, ns)
+	c.Upstreams[0].Windows = time.Second
+	runCompanion(t, t.TempDir(), c)
+	often := map[string]any{"refreshInterval": "2s"}
+	asks, plain := externalSecret(ns, "asks", often, uid(1)), externalSecret(ns, "plain", often, uid(2))
+	asks.SetAnnotations(map[string]string{windows.OptIn: "true"})
+	create(t, root(t), asks, plain)
+	synced := func() bool {
+		got := passwords(t, ns)
+		return got["asks"] == l.fake.Password(uid(1)) && got["plain"] == l.fake.Password(uid(2))
+	}
+	within(t, time.Minute, "both are synced", synced)
+	for range 100 { // somebody else has used up all that Keeper allows
+		l.fake.Take(time.Now())
+	}
+	within(t, time.Minute, "a window is set", func() bool { return windowsOf(t, ns)["asks"] != "" })
+	l.fake.Change(uid(1))
+	l.fake.Change(uid(2))
+	asked, other, called := l.failures(t, ns, "asks"), l.failures(t, ns, "plain"), len(l.fake.Calls())
+	quiet(t, 20*time.Second, "an attempt was made in the window", func() bool { return l.failures(t, ns, "asks") > asked+1 }) // one may be under way
+	if now := l.failures(t, ns, "plain"); now == other || len(l.fake.Calls()) != called {
+		t.Errorf("without a window %d attempts in 20 s, and %d calls of Keeper, want some, and none", now-other, len(l.fake.Calls())-called)
+	}
+	within(t, 2*time.Minute, "the window is taken back", func() bool { return windowsOf(t, ns)["asks"] == "" })
+	within(t, 8*time.Minute, "both are synced again", synced)
+	t.Logf("attempts in vain: %d with a window, %d without", l.failures(t, ns, "asks"), l.failures(t, ns, "plain"))
+}
+
+// failures returns how many attempts of an external secret failed.
+func (l *lab) failures(t *testing.T, namespace, name string) int {
+	t.Helper()
+	var all corev1.EventList
+	must(t, root(t).List(t.Context(), &all, client.InNamespace(namespace)))
+	n := 0
+	for _, e := range all.Items {
+		if e.InvolvedObject.Name == name && e.Reason == "UpdateFailed" {
+			n += int(max(1, e.Count))
+		}
+	}
+	return n
 }
 
 // conditionOf returns the status of a condition of the namespace's store.

@@ -2,6 +2,8 @@ package endtoend_test
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/eso"
+	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/windows"
 )
 
 // merge patches as External Secrets does.
@@ -107,8 +110,9 @@ func TestK14ClusterSecretStore(t *testing.T) {
 	})
 }
 
-// TestK15Windows: who asks for it gets a window in a long pause, and loses it
-// when the pause is over, also where the companion that set it has died.
+// TestK15Windows: who asks for it gets a window in a long pause, and loses it when the
+// pause is over, also where the companion that set it was killed. External Secrets is
+// told that it has synced what has so become of the object, and makes no attempt.
 func TestK15Windows(t *testing.T) {
 	cl := root(t)
 	const ns = "windows"
@@ -117,12 +121,33 @@ func TestK15Windows(t *testing.T) {
 	owns := externalSecret(ns, "owns", map[string]any{"syncWindows": own}, uid(2))
 	allows := externalSecret(ns, "allows", map[string]any{"syncWindows": map[string]any{"kind": "allow", "windows": own["windows"]}}, uid(3))
 	for _, e := range []client.Object{asks, owns, allows} {
-		e.SetAnnotations(map[string]string{"tollgate.dev/sync-windows": "true"})
+		e.SetAnnotations(map[string]string{windows.OptIn: "true"})
 	}
 	create(t, cl, store(ns), asks, owns, allows, externalSecret(ns, "does-not", nil, uid(4)))
+	for _, e := range []client.Object{asks, owns} {
+		merge(t, cl.Status(), e, fmt.Sprintf(`{"status":{"syncedResourceVersion":"1-hash","refreshTime":%q}}`, time.Now().UTC().Format(time.RFC3339)))
+	}
+	synced := func() {
+		t.Helper()
+		for _, o := range []client.Object{asks, owns} {
+			var e eso.ExternalSecret
+			must(t, cl.Get(t.Context(), client.ObjectKeyFromObject(o), &e))
+			if want := fmt.Sprintf("%d-hash", e.Generation); e.Status.SyncedResourceVersion != want || len(e.Annotations) != 1 {
+				t.Errorf("%s: synced %s, want %s; annotations %v", e.Name, e.Status.SyncedResourceVersion, want, e.Annotations)
+			}
+		}
+	}
 	f := newFakeTollgate(t, ns)
 	dir := t.TempDir()
-	_, stop := runCompanion(t, dir, configure(t, ns, f.URL, ""))
+	file := filepath.Join(dir, "tollgate-eso.yaml")
+	must(t, os.WriteFile(file, fmt.Appendf(nil, `
+listen: 127.0.0.1:0
+status: 127.0.0.1:0
+tollgate: {server: %q}
+upstreams: [{id: %s, stores: [SecretStore/%s/keeper], sync_windows: 5m}]
+`, f.URL, ns, ns), 0o600))
+	binary := buildCompanion(t)
+	p := startProgram(t, binary, file, dir)
 
 	f.freeze(ns, time.Now().Add(time.Minute), 1)
 	quiet(t, 2*time.Second, "a short pause set a window", func() bool { return windowsOf(t, ns)["asks"] != "" })
@@ -134,17 +159,19 @@ func TestK15Windows(t *testing.T) {
 	if w := windowsOf(t, ns); w["does-not"] != "" || w["allows"] != "allow 0 1 * * * 1h0m0s;" {
 		t.Errorf("windows = %v, want none for who did not ask or allows by windows", w)
 	}
-	stop()
+	synced()
+	must(t, p.cmd.Process.Kill())
+	_ = p.cmd.Wait() // it was killed
 	f.open(ns, 90)
-	runCompanion(t, dir, configure(t, ns, f.URL, ""))
+	if w := windowsOf(t, ns); w["asks"] == "" {
+		t.Errorf("windows = %v, want them left by the kill", w)
+	}
+	startProgram(t, binary, file, dir)
 	within(t, 20*time.Second, "windows are taken back", func() bool {
 		w := windowsOf(t, ns)
 		return w["asks"] == "" && w["owns"] == "deny 0 1 * * * 1h0m0s;"
 	})
-	var got eso.ExternalSecret
-	if err := cl.Get(t.Context(), client.ObjectKeyFromObject(asks), &got); err != nil || got.Annotations["tollgate.dev/paused"] != "" {
-		t.Errorf("annotations = %v, %v, want no mark", got.Annotations, err)
-	}
+	synced()
 }
 
 // windowsOf returns the windows of each external secret as text.

@@ -15,7 +15,7 @@ import (
 // alone: each is read once more, and none is refused.
 func TestK27RestoreWithTheOperatorItself(t *testing.T) {
 	const n, ns = 200, "restore-operator"
-	l := newLab(t, ns, 3*time.Second, 1) // the operator's default
+	l := newLab(t, ns, conditions{window: 3 * time.Second, concurrent: 1}) // the operator's default
 	all, synced := l.numbered(t, ns, n)
 	createAll(t, root(t), all)
 	within(t, 3*time.Minute, "all are synced", synced)

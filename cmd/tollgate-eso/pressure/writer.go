@@ -159,18 +159,14 @@ func (w *Writer) deny(ctx context.Context, now, until time.Time, stores []eso.An
 		if !windows.Opted(e) || !readsAny(e, stores) || !windows.Until(e, now).Before(until.Truncate(time.Second)) {
 			continue
 		}
-		patch, err := windows.Deny(e, now, until)
-		if err != nil {
-			return err
-		}
-		object := e.DeepCopyObject().(*eso.ExternalSecret)
-		err = w.o.Client.Patch(ctx, object, client.RawPatch(types.MergePatchType, patch))
+		_, err := windows.Write(ctx, w.o.Client, e, windows.Denied(e, now, until))
 		switch {
 		case apierrors.IsConflict(err) || apierrors.IsNotFound(err):
+		case errors.Is(err, windows.ErrUnknown):
+			w.o.Log.Warn("sync window", "external_secret", client.ObjectKeyFromObject(e).String(), "err", err)
+			return nil
 		case err != nil:
 			return fmt.Errorf("sync window of %s: %w", client.ObjectKeyFromObject(e), err)
-		case object.Spec.SyncWindows == nil: // an older External Secrets: the API server drops what its CRD does not have
-			w.o.Log.Warn("this External Secrets has no syncWindows: they want 2.7 or later", "external_secret", client.ObjectKeyFromObject(e).String())
 		default:
 			w.denied.Inc()
 			w.o.Recorder.Eventf(e, nil, corev1.EventTypeNormal, "RefreshPaused", "Throttle", "no periodic refresh until %s", until.UTC().Format(time.RFC3339))

@@ -51,6 +51,8 @@ type flight struct {
 	calls    int
 	at       time.Time
 	synced   string // status.syncedResourceVersion before
+
+	refreshed time.Time // status.refreshTime before, of one whose window was taken back
 }
 
 func newTargets(o Options) *targets {
@@ -106,8 +108,8 @@ func (t *targets) plan(ctx context.Context, now time.Time, u Upstream, jobs []we
 }
 
 // releases adds the external secrets that have a window of a pause which is
-// over. Taking it out changes them, which makes External Secrets refresh them, so
-// that they wait for their turn too.
+// over. Those that would have been refreshed meanwhile are at once, so that they wait
+// for their turn too.
 func (t *targets) releases(ctx context.Context, now time.Time, upstream string, stores []eso.AnyStore, seen map[client.ObjectKey]bool, p *plan) error {
 	if s, ok := t.o.Allowance.State(upstream); !ok || s.Paused() {
 		return nil
@@ -121,7 +123,11 @@ func (t *targets) releases(ctx context.Context, now time.Time, upstream string, 
 		if seen[key] || now.Sub(t.released[key]) < t.o.Coalesce { // the cache lags
 			continue
 		}
-		p.pending = append(p.pending, &target{members: []*eso.ExternalSecret{e}, calls: e.Calls(), release: true})
+		next := &target{members: []*eso.ExternalSecret{e}, release: true}
+		if windows.Due(e, now) {
+			next.calls = e.Calls()
+		}
+		p.pending = append(p.pending, next)
 	}
 	return nil
 }
@@ -210,7 +216,7 @@ func (t *targets) expected(ctx context.Context, now time.Time, upstream string) 
 }
 
 func (f flight) landed(e *eso.ExternalSecret) bool {
-	if e.Status.SyncedResourceVersion != f.synced {
+	if f.synced != "" && e.Status.SyncedResourceVersion != f.synced || f.synced == "" && e.Status.RefreshTime.After(f.refreshed) {
 		return true
 	}
 	c := eso.FindCondition(e.Status.Conditions, "Ready")
@@ -219,6 +225,9 @@ func (f flight) landed(e *eso.ExternalSecret) bool {
 
 // annotate makes External Secrets refresh a target. Who is gone needs none.
 func (t *targets) annotate(ctx context.Context, now time.Time, upstream string, next *target) error {
+	if next.release {
+		return t.release(ctx, now, upstream, next)
+	}
 	kind, patch, err := next.patch(t.value(now, next))
 	if err != nil {
 		return err
@@ -233,13 +242,25 @@ func (t *targets) annotate(ctx context.Context, now time.Time, upstream string, 
 	if err != nil && !apierrors.IsNotFound(err) {
 		return fmt.Errorf("annotate %s %s: %w", kind, next.key(), err)
 	}
-	if next.release {
-		t.released[next.key()] = now
-	} else {
-		t.forced[next.key()] = now
-	}
+	t.forced[next.key()] = now
 	for _, m := range next.members {
 		t.flying[client.ObjectKeyFromObject(m)] = flight{upstream: upstream, calls: m.Calls(), at: now, synced: m.Status.SyncedResourceVersion}
+	}
+	return nil
+}
+
+// release takes a window back.
+func (t *targets) release(ctx context.Context, now time.Time, upstream string, next *target) error {
+	e, err := windows.Write(ctx, t.o.Client, next.members[0], windows.Released(next.members[0]))
+	switch {
+	case apierrors.IsConflict(err): // somebody was faster: it is looked at again
+		return nil
+	case client.IgnoreNotFound(err) != nil:
+		return fmt.Errorf("take back the sync window of %s: %w", next.key(), err)
+	}
+	t.released[next.key()] = now
+	if err == nil && next.calls > 0 {
+		t.flying[next.key()] = flight{upstream: upstream, calls: next.calls, at: now, refreshed: e.Status.RefreshTime.Time}
 	}
 	return nil
 }
@@ -258,9 +279,6 @@ func (t *targets) value(now time.Time, next *target) int64 {
 func (n *target) patch(value int64) (kind string, patch []byte, err error) {
 	name, kind := eso.ForceSync, "ExternalSecret"
 	switch {
-	case n.release:
-		patch, err = windows.Release(n.members[0])
-		return kind, patch, err
 	case n.cluster != "":
 		name, kind = eso.ForceSyncCluster, eso.ClusterExternalSecretKind
 	case guard.Parked(n.members[0]): // its record has changed: it may be whole again

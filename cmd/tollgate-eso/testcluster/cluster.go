@@ -16,7 +16,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -46,13 +45,22 @@ func Tools() string {
 	return filepath.Join(filepath.Dir(file), "..", "..", "..", ".tools")
 }
 
+// path returns where a program is. ESO_OPERATOR is another build of the operator than
+// the one that `make eso-tools` makes, ESO_CRDS the folder of its definitions.
+func path(name string) string {
+	switch other := os.Getenv("ESO_OPERATOR"); {
+	case name == "etcd":
+		return name
+	case name == "operator" && other != "":
+		return other
+	}
+	return filepath.Join(Tools(), name, name)
+}
+
 // Missing says what of the programs is not there, or "".
 func Missing(names ...string) string {
 	for _, n := range names {
-		path := filepath.Join(Tools(), n, n)
-		if n == "etcd" {
-			path = n
-		}
+		path := path(n)
 		if _, err := exec.LookPath(path); err != nil {
 			return fmt.Sprintf("SKIPPED: no %s: run `make eso-tools`", n)
 		}
@@ -91,7 +99,7 @@ func start(dir string) (*Cluster, error) {
 	}
 	etcd := fmt.Sprintf("http://127.0.0.1:%d", ports[0])
 	peer := fmt.Sprintf("http://127.0.0.1:%d", ports[1])
-	err = c.run("etcd", "etcd", "--data-dir", filepath.Join(dir, "etcd"), "--unsafe-no-fsync",
+	err = c.run("etcd", path("etcd"), "--data-dir", filepath.Join(dir, "etcd"), "--unsafe-no-fsync",
 		"--listen-client-urls", etcd, "--advertise-client-urls", etcd,
 		"--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", "default="+peer)
 	if err != nil {
@@ -103,7 +111,7 @@ func start(dir string) (*Cluster, error) {
 		os.WriteFile(policy, []byte(auditPolicy), 0o600)); err != nil {
 		return c, err
 	}
-	err = c.run("kube-apiserver", filepath.Join(Tools(), "kube-apiserver", "kube-apiserver"),
+	err = c.run("kube-apiserver", path("kube-apiserver"),
 		"--etcd-servers", etcd, "--bind-address", "127.0.0.1", "--secure-port", fmt.Sprint(ports[2]), "--cert-dir", filepath.Join(dir, "certs"),
 		"--service-account-issuer", "https://127.0.0.1", "--service-account-key-file", key, "--service-account-signing-key-file", key,
 		"--authorization-mode", "RBAC", "--token-auth-file", tokens, "--service-cluster-ip-range", "10.0.0.0/24",
@@ -224,7 +232,7 @@ func (c *Cluster) Operator(t *testing.T, env []string, args ...string) {
 		t.Fatal(err)
 	}
 	defer log.Close()
-	cmd := exec.Command(filepath.Join(Tools(), "operator", "operator"),
+	cmd := exec.Command(path("operator"),
 		append([]string{"--metrics-addr", "0", "--live-addr", "127.0.0.1:0"}, args...)...)
 	cmd.Env = append(os.Environ(), append(env, "KUBECONFIG="+c.Kubeconfig)...)
 	cmd.Stdout, cmd.Stderr = log, log
@@ -240,11 +248,32 @@ func (c *Cluster) Operator(t *testing.T, env []string, args ...string) {
 	})
 }
 
-// version returns the release whose definitions are in the folder of tools.
-func version() (string, error) {
-	found, err := filepath.Glob(filepath.Join(Tools(), "operator-crds-v*"))
-	if err != nil || len(found) == 0 {
-		return "", errors.New("no definitions of External Secrets' objects: run `make eso-tools`")
+// definitions returns the files of External Secrets' definitions.
+func definitions() ([]string, error) {
+	dir := os.Getenv("ESO_CRDS")
+	if dir == "" {
+		found, err := filepath.Glob(filepath.Join(Tools(), "operator-crds-v*"))
+		if err != nil || len(found) == 0 {
+			return nil, errors.New("no definitions of External Secrets' objects: run `make eso-tools`")
+		}
+		dir = found[len(found)-1]
 	}
-	return strings.TrimPrefix(filepath.Base(found[len(found)-1]), "operator-crds-"), nil
+	files, err := filepath.Glob(filepath.Join(dir, "*external-secrets.io_*.yaml"))
+	if err == nil && len(files) == 0 {
+		err = fmt.Errorf("no definitions in %s: run `make eso-tools`", dir)
+	}
+	return files, err
+}
+
+// HasSyncWindows reports whether the operator knows syncWindows, by its definitions.
+func HasSyncWindows() (bool, error) {
+	files, err := definitions()
+	for _, file := range files {
+		if data, readErr := os.ReadFile(file); readErr != nil {
+			return false, readErr
+		} else if bytes.Contains(data, []byte("syncWindows:")) {
+			return true, nil
+		}
+	}
+	return false, err
 }

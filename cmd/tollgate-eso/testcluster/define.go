@@ -2,10 +2,8 @@ package testcluster
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -17,13 +15,9 @@ import (
 // define puts External Secrets' definitions into the cluster, and waits until
 // they are in force.
 func (c *Cluster) define() error {
-	v, err := version()
+	files, err := definitions()
 	if err != nil {
 		return err
-	}
-	files, err := filepath.Glob(filepath.Join(Tools(), "operator-crds-"+v, "*external-secrets.io_*.yaml"))
-	if err != nil || len(files) == 0 {
-		return errors.Join(fmt.Errorf("no definitions of %s: run `make eso-tools`", v), err)
 	}
 	cl, err := client.New(c.Config, client.Options{})
 	if err != nil {
@@ -37,7 +31,11 @@ func (c *Cluster) define() error {
 		if err != nil {
 			return err
 		}
-		addSyncWindows(crd)
+		if known, err := HasSyncWindows(); err != nil {
+			return err
+		} else if !known {
+			addSyncWindows(crd)
+		}
 		if err := cl.Create(ctx, crd); err != nil {
 			return fmt.Errorf("%s: %w", file, err)
 		}

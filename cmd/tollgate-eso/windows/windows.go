@@ -4,30 +4,38 @@
 //
 // A window that is set here takes itself back: its schedule names one minute of
 // one day of the year and its duration ends with the pause, whatever becomes of
-// who set it. [Release] takes it out of the object again.
+// who set it. [Released] takes it out of the object again. It is known by its
+// form, which nobody else writes: 9-9 10-10 24-24 11-11 *, not 9 10 24 11 *.
 //
-// External Secrets refreshes an object whenever its spec changes, so that setting
-// a window costs one attempt, which Tollgate answers without the upstream, and
-// taking it back one read: it is for pauses that are long beside the refresh
-// interval.
+// External Secrets refreshes an object whose generation or annotations are others
+// than when it synced last, whatever its windows say, and again and again while
+// that fails. So no annotation marks the window, and [Write] says before it changes
+// the spec that the next generation is synced.
 package windows
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/tollgate-dev/tollgate/cmd/tollgate-eso/eso"
 )
 
-// Annotations of external secrets.
-const (
-	OptIn = "tollgate.dev/sync-windows" // "true": a pause may set a window
-	Mark  = "tollgate.dev/paused"       // the window that was set, as JSON
-)
+// OptIn is the annotation of external secrets that a pause may give a window:
+// "true".
+const OptIn = "tollgate.dev/sync-windows"
+
+// ErrUnknown is that this External Secrets has no syncWindows.
+var ErrUnknown = errors.New("this External Secrets has no syncWindows: they want 2.7 or later")
 
 // Opted reports whether a window may be set. One with windows that allow has
 // none that deny, and is left alone.
@@ -37,76 +45,123 @@ func Opted(e *eso.ExternalSecret) bool {
 }
 
 // Set reports whether a window is set that was not taken back.
-func Set(e *eso.ExternalSecret) bool { return e.Annotations[Mark] != "" }
+func Set(e *eso.ExternalSecret) bool {
+	return e.Spec.SyncWindows != nil && find(e.Spec.SyncWindows) >= 0
+}
+
+// form is the schedule of a window that is set here.
+const form = "%d-%[1]d %d-%[2]d %d-%[3]d %d-%[4]d *"
+
+// find returns the index of the window that was set here, or -1.
+func find(w *eso.SyncWindows) int {
+	if w.Kind != "deny" {
+		return -1
+	}
+	return slices.IndexFunc(w.Windows, func(one eso.SyncWindow) bool { _, ok := parse(one.Schedule); return ok })
+}
+
+// parse returns minute, hour, day and month of a schedule of the form.
+func parse(schedule string) (at [4]int, ok bool) {
+	for i, field := range strings.Fields(schedule) {
+		from, to, isRange := strings.Cut(field, "-")
+		switch n, err := strconv.Atoi(from); {
+		case i == len(at):
+			return at, field == "*"
+		case err != nil, !isRange, from != to:
+			return at, false
+		default:
+			at[i] = n
+		}
+	}
+	return at, false
+}
 
 // Until returns when the window that is set ends by itself; zero: there is none.
 // A window is for less than a year.
 func Until(e *eso.ExternalSecret, now time.Time) time.Time {
-	w, ok := marked(e)
-	if !ok {
+	if !Set(e) {
 		return time.Time{}
 	}
-	var minute, hour, day, month int
-	if _, err := fmt.Sscanf(w.Schedule, "%d %d %d %d *", &minute, &hour, &day, &month); err != nil {
-		return time.Time{}
-	}
-	from := time.Date(now.UTC().Year(), time.Month(month), day, hour, minute, 0, 0, time.UTC)
+	w := e.Spec.SyncWindows.Windows[find(e.Spec.SyncWindows)]
+	at, _ := parse(w.Schedule)
+	from := time.Date(now.UTC().Year(), time.Month(at[3]), at[2], at[1], at[0], 0, 0, time.UTC)
 	if from.After(now.Add(24 * time.Hour)) {
 		from = from.AddDate(-1, 0, 0) // set before the turn of the year
 	}
 	return from.Add(w.Duration.Duration)
 }
 
-// Deny returns the patch that keeps e from refreshing until then. It holds the
-// object's version: whoever changed the object meanwhile is not overwritten.
-func Deny(e *eso.ExternalSecret, now, until time.Time) ([]byte, error) {
+// Denied returns the windows of e with one that keeps it from refreshing until then.
+func Denied(e *eso.ExternalSecret, now, until time.Time) *eso.SyncWindows {
 	from := now.UTC().Truncate(time.Minute)
 	w := eso.SyncWindow{
-		Schedule: fmt.Sprintf("%d %d %d %d *", from.Minute(), from.Hour(), from.Day(), from.Month()),
+		Schedule: fmt.Sprintf(form, from.Minute(), from.Hour(), from.Day(), from.Month()),
 		Duration: metav1.Duration{Duration: until.Sub(from).Round(time.Second) + time.Second},
 	}
-	mark, err := json.Marshal(w)
-	if err != nil {
-		return nil, err
+	all := &eso.SyncWindows{Kind: "deny"}
+	if others := Released(e); others != nil {
+		all.Windows = slices.Clone(others.Windows)
 	}
-	return patch(e, append(others(e), w), string(mark))
-}
-
-// Release returns the patch that takes back what Deny set, and leaves what else
-// has become of the windows.
-func Release(e *eso.ExternalSecret) ([]byte, error) {
-	return patch(e, others(e), nil)
-}
-
-// others returns the windows that were not set here.
-func others(e *eso.ExternalSecret) []eso.SyncWindow {
-	if e.Spec.SyncWindows == nil {
-		return nil
-	}
-	all := slices.Clone(e.Spec.SyncWindows.Windows)
-	w, ok := marked(e)
-	if i := slices.Index(all, w); ok && i >= 0 && e.Spec.SyncWindows.Kind == "deny" {
-		all = slices.Delete(all, i, i+1)
-	}
+	all.Windows = append(all.Windows, w)
 	return all
 }
 
-func marked(e *eso.ExternalSecret) (w eso.SyncWindow, ok bool) {
-	err := json.Unmarshal([]byte(e.Annotations[Mark]), &w)
-	return w, err == nil
+// Released returns the windows of e without the one that was set here; nil: there
+// are no others.
+func Released(e *eso.ExternalSecret) *eso.SyncWindows {
+	if !Set(e) {
+		return e.Spec.SyncWindows
+	}
+	i := find(e.Spec.SyncWindows)
+	others := slices.Delete(slices.Clone(e.Spec.SyncWindows.Windows), i, i+1)
+	if len(others) == 0 {
+		return nil
+	}
+	return &eso.SyncWindows{Kind: e.Spec.SyncWindows.Kind, Windows: others}
 }
 
-func patch(e *eso.ExternalSecret, all []eso.SyncWindow, mark any) ([]byte, error) {
-	spec := map[string]any{"syncWindows": nil}
-	if len(all) > 0 {
-		kind := "deny"
-		if e.Spec.SyncWindows != nil {
-			kind = e.Spec.SyncWindows.Kind
-		}
-		spec["syncWindows"] = eso.SyncWindows{Kind: kind, Windows: all}
+// Due reports whether External Secrets refreshes e as soon as no window keeps it.
+func Due(e *eso.ExternalSecret, now time.Time) bool {
+	return e.Status.RefreshTime.IsZero() || !now.Before(e.Status.RefreshTime.Add(e.RefreshEvery()))
+}
+
+// Write gives e other windows, and returns it as it is then. An object that somebody
+// changes meanwhile is not overwritten: the error is a conflict. What is to be
+// written is tried first, since the status is wrong when it cannot be.
+func Write(ctx context.Context, c client.Client, e *eso.ExternalSecret, w *eso.SyncWindows) (*eso.ExternalSecret, error) {
+	spec := map[string]any{"syncWindows": w}
+	tried := e.DeepCopyObject().(*eso.ExternalSecret)
+	if err := patch(ctx, c.Patch, tried, "spec", spec, client.DryRunAll); err != nil {
+		return nil, err
 	}
-	return json.Marshal(map[string]any{
-		"metadata": map[string]any{"resourceVersion": e.ResourceVersion, "annotations": map[string]any{Mark: mark}},
-		"spec":     spec,
-	})
+	if w != nil && tried.Spec.SyncWindows == nil { // the API server drops what the CRD does not have
+		return nil, ErrUnknown
+	}
+	written := e.DeepCopyObject().(*eso.ExternalSecret)
+	if next, ok := synced(e); ok {
+		status := func(ctx context.Context, o client.Object, p client.Patch, _ ...client.PatchOption) error {
+			return c.Status().Patch(ctx, o, p)
+		}
+		if err := patch(ctx, status, written, "status", map[string]any{"syncedResourceVersion": next}); err != nil {
+			return nil, err
+		}
+	}
+	return written, patch(ctx, c.Patch, written, "spec", spec)
+}
+
+// synced returns what External Secrets says of an object that it has synced, for the
+// object's next generation; false: it has not synced this one.
+func synced(e *eso.ExternalSecret) (string, bool) {
+	hash, ok := strings.CutPrefix(e.Status.SyncedResourceVersion, fmt.Sprintf("%d-", e.Generation))
+	return fmt.Sprintf("%d-%s", e.Generation+1, hash), ok
+}
+
+// patch patches a part of the version of e that was read.
+func patch(ctx context.Context, do func(context.Context, client.Object, client.Patch, ...client.PatchOption) error,
+	e *eso.ExternalSecret, part string, value any, opts ...client.PatchOption) error {
+	data, err := json.Marshal(map[string]any{"metadata": map[string]any{"resourceVersion": e.ResourceVersion}, part: value})
+	if err != nil {
+		return err
+	}
+	return do(ctx, e, client.RawPatch(types.MergePatchType, data), opts...)
 }
