@@ -100,7 +100,7 @@ func (l *limit) settle(now limits.Time, a answer) {
 	l.busy = false
 	again := l.again
 	l.again = false
-	sliced := l.keeps || l.spec.Limit().Kind == limits.Window && l.use*tick.Seconds() >= 1
+	sliced := l.keeps || l.spec.Limit().Kind == limits.Window && l.use >= sliceFrom
 	flight := l.flight
 	l.mu.Unlock()
 	if err != nil {
@@ -198,6 +198,9 @@ func (l *limit) accept(now limits.Time, v []rueidis.RedisMessage) error {
 		l.again = l.again || out > 0
 	}
 	chunk, _ := l.chunk(l.lease.Left())
+	if l.vain++; l.keeps && more > (l.granted-l.returned-l.used)/16 {
+		l.vain = 0
+	}
 	gap := l.pause()
 	ramps := l.spec.Limit().WarmUp != limits.WarmUp{} && st.B != unused && st.B > 0
 	if ramps { // more comes in than the limit says
@@ -245,7 +248,7 @@ func (l *limit) accept(now limits.Time, v []rueidis.RedisMessage) error {
 // bucket saves up what nobody asks for: those who came in vain, since others were
 // faster, may ask less often, as long as it cannot overflow.
 func (l *limit) dry(wait time.Duration, more int64) time.Duration {
-	if l.vain++; more > 0 || l.needed == 0 {
+	if more > 0 || l.needed == 0 {
 		l.vain = 0
 	}
 	if l.spec.Interval() == 0 {
@@ -259,7 +262,7 @@ func (l *limit) dry(wait time.Duration, more int64) time.Duration {
 // meanwhile has no room.
 func (l *limit) pause() time.Duration {
 	if l.keeps {
-		return time.Duration(min(max(keptFor/max(l.rate, 1)*1e9, float64(tick)), float64(maxKept)))
+		return l.rests()
 	}
 	fill := l.fill()
 	gap, room := maxGap, fill/20
@@ -267,6 +270,8 @@ func (l *limit) pause() time.Duration {
 	switch {
 	case l.spec.Interval() > 0, window && l.rest > size/16:
 		room = fill / 3
+	case window && size < keepN:
+		room = fill / 100
 	case window && l.use > 0: // who uses most takes soonest what goes free
 		share := l.use * fill.Seconds() / float64(size)
 		room = time.Duration(min(float64(fill)/10, float64(fill)/30/math.Sqrt(share)))

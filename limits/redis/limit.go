@@ -79,6 +79,7 @@ type limit struct {
 	vain      int     // exchanges in a row that brought nothing
 	untried   bool    // nothing was asked for yet under spec
 	cost      float64 // of a request that is admitted
+	crush     float64 // the part of decisions that refuse, over a while
 	keeps     bool    // what is used comes back here, see window.go
 	slices    []slice // what was used when, of which Redis does not know
 	noted     int64   // all of them
@@ -104,6 +105,7 @@ const (
 	maxGap     = 400 * time.Millisecond
 	inRamp     = 10 * time.Millisecond
 	ahead      = 300 * time.Millisecond
+	overdue    = 100 * time.Millisecond
 	atOnce     = 10 * time.Millisecond // how soon a request takes what it waited for
 	decisions  = 400                   // at least so many on one call to Redis, of a key that is in much use
 	graceSteps = 250 * time.Millisecond
@@ -467,6 +469,9 @@ func (l *limit) measure(now limits.Time) bool {
 		if l.keeps { // what comes back may all be used at once
 			weight = min(weight, d.Seconds()/min(l.spec.Limit().Period.Seconds(), 1))
 		}
+		if n > 0 {
+			l.crush += min(1, d.Seconds()/(2*l.fill().Seconds())) * (1 - float64(admitted)/float64(n) - l.crush)
+		}
 		l.rate += weight * (float64(n)/d.Seconds() - l.rate)
 		l.use += weight * (float64(max(0, l.fresh))/d.Seconds() - l.use)
 	}
@@ -492,12 +497,23 @@ func (l *limit) chunk(left int64) (chunk, most int64) {
 	}
 	size := float64(l.spec.Capacity() - l.reserve.Load())
 	while := func(most, part float64) float64 {
-		return max(l.use*most, min(l.use*part, 200), min(2*l.use*part, 200, size/20))
+		return max(l.use*most, min(l.use*part, 200), min(3*l.use*part, 300, size/20))
 	}
 	full := while(ahead.Seconds(), part)
-	if l.spec.Limit().Kind == limits.Window {
+	switch l.spec.Limit().Kind {
+	case limits.Window:
 		// What lies in hand now is missing a period later too: little, unless there is plenty.
-		full = min(full, max(while(ahead.Seconds()/3, part/10), float64(l.rest)/2))
+		if few := size < keepN; few && float64(l.rest) <= size/4 {
+			full = 0
+		} else if few {
+			full = min(full, float64(l.rest)/4)
+		}
+		full = min(full, max(l.rate*max(l.cost, 1)*l.pause().Seconds(), float64(l.rest)/2))
+	case limits.FixedWindow, limits.Quota:
+		// What lies in hand when the period ends is lost.
+		now := l.cluster.now().Add(time.Duration(l.cluster.offset.Load()))
+		begins, _ := l.spec.Counts(now)
+		full = min(full, l.use*begins[2].Sub(now).Seconds()/2)
 	}
 	chunk = int64(min(full, size/4))
 	return chunk, 2 * chunk
@@ -509,5 +525,5 @@ func (l *limit) low(chunk int64) int64 {
 	if l.keeps {
 		return 0
 	}
-	return max(chunk/3, min(int64(l.use*l.cluster.o.Timeout.Seconds()), chunk/2))
+	return max(chunk/4, min(int64(l.use*min(l.cluster.o.Timeout, overdue).Seconds()), chunk/2))
 }

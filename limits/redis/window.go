@@ -10,21 +10,24 @@ import (
 	"github.com/tollgate-dev/tollgate/limits"
 )
 
-// What an instance takes of a window that is in much use it keeps: a request that
-// was used comes back to it a period later, and nobody is told meanwhile. To Redis
-// all of it is in hand, which it may be in any way, since of no period more than
-// that can be used.
+// What an instance takes of a window that is in much use, sliding or fixed, it
+// keeps: a request that was used comes back to it a period later, or with the next
+// period, and nobody is told meanwhile. To Redis all of it is in hand, which it may
+// be in any way, since in no period more than that can be used.
 
-// Windows that are kept have so many a second at least, and are no longer than
-// that: in a small one the little that each instance has over is too much, and one
-// that is long has time for asking.
+// Windows that are kept are no longer than that: one that is long has time for
+// asking. They have so many a second at least, or less if half of those who come
+// are refused; else the little that each instance has over is too much.
 const (
-	keepN     = 100
+	keepN     = 200
 	keepFrom  = 50
+	keepFull  = 20
 	keepUsed  = 4
 	keepUntil = 16 * time.Second
-	keptFor   = 200.0 // decisions, until Redis is asked again for more
+	sliceFrom = 4
+	keptFor   = 300.0 // decisions, until Redis is asked again for more
 	maxKept   = 2 * time.Second
+	skew      = 5 * time.Millisecond // how exactly Redis' clock is known here
 )
 
 // slice is how many requests were used no later than an instant.
@@ -39,10 +42,11 @@ const maxSlices = 128
 // keepable reports whether l should keep its part of a window; mu is held.
 func (l *limit) keepable() bool {
 	lim := l.spec.Limit()
-	if lim.Kind != limits.Window || l.cluster.o.Mode == Strict || lim.Period > keepUntil || l.reserve.Load() > 0 {
+	if lim.Kind != limits.Window && lim.Kind != limits.FixedWindow || l.cluster.o.Mode == Strict || lim.Period > keepUntil || l.reserve.Load() > 0 {
 		return false
 	}
-	if lim.N < keepN || float64(lim.N)/lim.Period.Seconds() < keepFrom {
+	refuses := l.crush > 0.5 || l.keeps && l.crush > 0.3
+	if !(lim.N >= keepN && float64(lim.N)/lim.Period.Seconds() >= keepFrom || lim.N >= keepFull && refuses) {
 		return false
 	}
 	used := l.use * min(lim.Period.Seconds(), 1)
@@ -61,6 +65,12 @@ func (l *limit) keep(left int64) (chunk, most int64) {
 	}
 	used := float64(l.granted - l.returned - l.used - left)
 	return int64(max(0, want-used)), int64(max(0, upTo-used))
+}
+
+// rests is how long it takes until more is asked for: longer while nothing is to be had.
+func (l *limit) rests() time.Duration {
+	gap := time.Duration(min(keptFor/max(l.rate, 1)*1e9, float64(maxKept)))
+	return max(tick, min(gap, l.spec.Limit().Period/20<<min(l.vain, 8)))
 }
 
 // cut notes what was used since the last time; mu is held. It returns what is in hand.
@@ -94,7 +104,20 @@ func (l *limit) turn() int64 {
 	if !l.keeps || len(l.slices) == 0 {
 		return 0
 	}
-	return int64(l.slices[0].at.Add(l.spec.Limit().Period))
+	return int64(l.comesBack(l.slices[0].at))
+}
+
+// comesBack is when what was used at an instant comes back; mu is held. Redis'
+// clock says when a period of a fixed window ends: it is ahead of what is known of
+// it here, so that what was used shortly before then counts in the next one.
+func (l *limit) comesBack(used limits.Time) limits.Time {
+	lim := l.spec.Limit()
+	if lim.Kind == limits.Window {
+		return used.Add(lim.Period)
+	}
+	offset := time.Duration(l.cluster.offset.Load())
+	begins, _ := l.spec.Counts(used.Add(offset + skew))
+	return begins[2].Add(-offset)
 }
 
 // recur puts in hand again what was used a period before now, and reports whether
@@ -104,7 +127,7 @@ func (l *limit) recur(now limits.Time) bool {
 		return false
 	}
 	back, i := int64(0), 0
-	for ; i < len(l.slices) && now.Sub(l.slices[i].at) >= l.spec.Limit().Period; i++ {
+	for ; i < len(l.slices) && now >= l.comesBack(l.slices[i].at); i++ {
 		back += l.slices[i].n
 	}
 	l.comeBack(now, i, back)

@@ -61,9 +61,12 @@ end
 --   spent(st,u)   makes st one of which u are used
 --   merge(st,o,w) adds to st what another state has beyond what it was, w, if that is known; st admits no more
 --                 than o then
+--   keeps         whether instances may keep what they have in hand, used or not
 -- over a state with a, b and c, which package limits describes at State; but c of those that count is the highest
 -- limit since all was used.
 local make = {}
+
+local function keeps(p) return p[2] <= 16 * SECOND end
 
 -- g: token bucket, by interval; a is when it was empty, b when the grace began ('cold', 'warm' or
 -- an instant), c the requests in the grace, or below 0 those and one more once the ramp has begun.
@@ -166,7 +169,7 @@ end
 -- c: counts in periods, whose bounds the caller gives; a is the last instant of the period that b,
 -- the count, belongs to.
 function make.c(p, bounds)
-  local k = {n = p[1], period = p[2], per_second = p[1] / p[2] * SECOND}
+  local k = {n = p[1], period = p[2], per_second = p[1] / p[2] * SECOND, keeps = keeps(p)}
   local from, to = 0, 1
   if bounds then
     for i = 1, 3 do
@@ -199,7 +202,7 @@ end
 -- w: never more than n in any period; log is pairs of an instant and how many came then.
 function make.w(p)
   local n, period = p[1], p[2]
-  local k = {n = n, period = period, per_second = n / period * SECOND, log = true}
+  local k = {n = n, period = period, per_second = n / period * SECOND, log = true, keeps = keeps(p)}
   local chunk = math.ceil(n / 128)
   function k.settle(st)
     local log, kept = st.log, {}
@@ -218,7 +221,7 @@ function make.w(p)
   end
   function k.level(st) return n - used(st) end
   function k.take(st, m, at)
-    if m <= 0 then return end
+    if m <= 0 or at + period <= 0 then return end
     local i = #st.log -- the last that is no later; instances report in any order
     while i > 0 and st.log[i][1] > at do i = i - 1 end
     local before, after = st.log[i], st.log[i + 1]
@@ -527,8 +530,9 @@ local function whole(n) return string.format('%.0f', n) end
 -- What the caller is to remember, and to tell next time.
 local function note(st, k)
   local a, b, c = texts(st, k)
-  if k.log and st.held > 0 then -- which may have been used of late
-    a, b = written(0), string.format('%.0f', math.min(k.n, k.n - k.level(st) + st.held))
+  if k.keeps and st.held > 0 then -- which may have been used of late
+    if k.log then a = written(0) end
+    b = string.format('%.0f', math.min(k.n, k.n - k.level(st) + st.held))
   end
   return whole(st.reset) .. ' ' .. whole(st.epoch) .. ' ' .. whole(st.seq) .. ' ' .. a .. ' ' .. b .. ' ' .. c .. ' ' .. begun(st)
 end

@@ -37,7 +37,7 @@ return guard(function()
   end
   local spent, beside = u - mine.u, o - mine.o
   local function back(n) if not k.from or k.from <= -since then k.back(st, n) end end
-  if k.log then since = math.huge end -- of a window that it keeps
+  if k.keeps then since = math.huge end -- of a window that it keeps
   for n, age in string.gmatch(ARGV[20], '(%d+)/(%d+)') do
     local some = math.min(tonumber(n), spent)
     if some > 0 then
@@ -99,7 +99,7 @@ return guard(function()
     elseif room < ask then
       wait = k.wait(st, math.min(ask + st.held + reserve, math.max(k.n, ask)))
       if wait == 0 then wait = k.wait(st, k.n) end
-      if wait == 0 and k.log then wait = 1 end -- others keep it
+      if wait == 0 and k.keeps then wait = k.n / k.per_second * SECOND / 20 end -- others keep it
     end
   end
   mine.deadline = lasts
