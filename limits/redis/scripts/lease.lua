@@ -37,11 +37,11 @@ return guard(function()
   end
   local spent, beside = u - mine.u, o - mine.o
   local function back(n) if not k.from or k.from <= -since then k.back(st, n) end end
-  if k.keeps then since = math.huge end -- of a window that it keeps
+  local oldest = k.keeps and math.huge or since -- of a window that it keeps
   for n, age in string.gmatch(ARGV[20], '(%d+)/(%d+)') do
     local some = math.min(tonumber(n), spent)
     if some > 0 then
-      k.take(st, some, -math.min(tonumber(age), since))
+      k.take(st, some, -math.min(tonumber(age), oldest))
       spent = spent - some
     end
   end
