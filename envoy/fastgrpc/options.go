@@ -56,7 +56,7 @@ const (
 	maxWindow     = 1<<31 - 1        // RFC 9113, section 6.9.1
 	maxStreamID   = 1<<31 - 1        // RFC 9113, section 5.1.1
 	drainTimeout  = 5 * time.Second  // for the answer to the PING between the two GOAWAYs
-	lingerTimeout = time.Second      // for the client to read the rest and close
+	lingerTimeout = 5 * time.Second  // for the client to read the rest and close, though it stands still for a while
 	workerIdle    = 10 * time.Second // after which a waiting goroutine without work ends
 )
 
