@@ -51,6 +51,15 @@ func (x *index[T]) find(h uint64) (vals []T, text string) {
 	return b.vals[from:to], b.text
 }
 
+// text returns that of a hash's bucket.
+func (x *index[T]) text(h uint64) string {
+	i, j, _ := place(h)
+	if x.root == nil || x.root[i] == nil {
+		return ""
+	}
+	return x.root[i][j].text
+}
+
 // search returns the position of the first key that is not below key.
 func (b *bucket[T]) search(key uint32) int {
 	i := int(uint64(key) * uint64(len(b.keys)) >> 32)
@@ -163,6 +172,12 @@ func (b *builder[T]) add(h uint64, v T) {
 	k.keys = append(k.keys, key)
 	k.vals = append(k.vals, v)
 	b.n++
+}
+
+// last returns what add added last of those in a hash's bucket.
+func (b *builder[T]) last(h uint64) *T {
+	vals := b.in(h).vals
+	return &vals[len(vals)-1]
 }
 
 // finish sorts what was added. It calls alike for every two entries whose hashes

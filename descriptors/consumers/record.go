@@ -107,6 +107,16 @@ func (v *view) eachToken(yield func(tokenView) bool) {
 	}
 }
 
+// token finds one by the key of its present or its previous hash.
+func (v *view) token(key uint64) (tokenView, bool) {
+	for t := range v.eachToken {
+		if t.key == key || t.previousUntil != 0 && t.previous == key {
+			return t, true
+		}
+	}
+	return tokenView{}, false
+}
+
 func encodeLabels(labels map[string]string) string {
 	var b []byte
 	for _, k := range slices.Sorted(maps.Keys(labels)) {

@@ -2,6 +2,7 @@ package consumers
 
 import (
 	"crypto/subtle"
+	"encoding/binary"
 	"hash/maphash"
 	"iter"
 	"maps"
@@ -71,14 +72,15 @@ type snapshot struct {
 }
 
 type tokenEntry struct {
-	hash  Hash
-	owner uint64        // the hash of its consumer's id
-	seat  atomic.Uint32 // 0 until it was used
+	hash   Hash
+	owner  uint64        // the hash of its consumer's id
+	seat   atomic.Uint32 // 0 until it was used
+	record atomic.Uint32 // where its consumer's record may stand, see snapshot.whose
 }
 
 // consumerSlot is a consumer in the index.
 type consumerSlot struct {
-	record uint32        // where in the bucket's text it stands, behind its length
+	record uint32        // where in the bucket's text it stands, see appendRecordOf
 	caller atomic.Uint32 // 0 until it was used, and while all its tokens in use are plain
 }
 
@@ -91,8 +93,21 @@ type consumerEntry struct {
 func (e consumerEntry) nobody() bool { return e.slot == nil }
 
 func entryOf(slot *consumerSlot, text string) consumerEntry {
-	rec, _ := cutText(text[slot.record:])
-	return consumerEntry{record(rec), slot}
+	_, rec := recordAt(text, slot.record)
+	return consumerEntry{rec, slot}
+}
+
+// appendRecordOf appends to a bucket's text: the hash of a consumer's id, then
+// the record behind its length.
+func appendRecordOf(text []byte, owner uint64, rec []byte) []byte {
+	return appendText(binary.BigEndian.AppendUint64(text, owner), rec)
+}
+
+// recordAt reads what appendRecordOf wrote.
+func recordAt(text string, at uint32) (owner uint64, rec record) {
+	owner, rest := cutUint64(text[at:])
+	s, _ := cutText(rest)
+	return owner, record(s)
 }
 
 // NewRegistry returns a registry that knows nobody.
@@ -142,8 +157,8 @@ func (r *Registry) resolve(now limits.Time, s *snapshot, e *tokenEntry) (Grant, 
 			s, e = r.activate(now, &e.hash)
 			continue
 		}
-		c, v, t := s.holder(e)
-		if c.nobody() {
+		v, t, ok := r.whose(s, e)
+		if !ok {
 			break
 		}
 		worth := standing(now, t.expires, v.disabled)
@@ -257,7 +272,7 @@ func (s *snapshot) everyone(f func(consumerEntry) bool) {
 func (s *snapshot) add(owner uint64, rec record) {
 	s.consumers = s.consumers.edit(owner, 1, func(b *bucket[consumerSlot], key uint32) bucket[consumerSlot] {
 		n := b.insert(key, consumerSlot{record: uint32(len(b.text))})
-		n.text = string(appendText([]byte(b.text), string(rec)))
+		n.text = string(appendRecordOf([]byte(b.text), owner, []byte(rec)))
 		return n
 	})
 }
@@ -269,9 +284,9 @@ func (s *snapshot) leave(owner uint64, rec record) {
 		n := b.remove(key, func(o *consumerSlot) bool { return entryOf(o, b.text).record == rec })
 		text := make([]byte, 0, len(b.text))
 		for i := range n.vals {
-			kept := entryOf(&n.vals[i], b.text).record
+			owner, kept := recordAt(b.text, n.vals[i].record)
 			n.vals[i].record = uint32(len(text))
-			text = appendText(text, string(kept))
+			text = appendRecordOf(text, owner, []byte(kept))
 		}
 		n.text = string(text)
 		return n
@@ -484,10 +499,12 @@ func (r *Registry) build(v *validator, plans map[string]string, all iter.Seq2[Co
 		owner := maphash.String(r.seed, c.ID)
 		room = appendRecord(room[:0], &c)
 		in := consumers.in(owner)
-		consumers.add(owner, consumerSlot{record: uint32(len(in.text))})
-		in.text = appendText(in.text, room)
+		at := uint32(len(in.text))
+		consumers.add(owner, consumerSlot{record: at})
+		in.text = appendRecordOf(in.text, owner, room)
 		for _, h := range secretsOf(&c) {
 			tokens.add(h.key(), tokenEntry{hash: h, owner: owner})
+			tokens.last(h.key()).record.Store(at)
 		}
 	}
 	next := &snapshot{}
@@ -511,16 +528,40 @@ func (r *Registry) ownerOf(s *snapshot, e *tokenEntry) string {
 	return v.id
 }
 
+// whose finds what holder does, where it knows whose the secret is, without the
+// index: an edit that moves records leaves it to the next request to note where
+// the record stands. It begins with the hash that nobody else's has, so that what
+// stands there instead cannot be taken for it.
+func (r *Registry) whose(s *snapshot, e *tokenEntry) (view, tokenView, bool) {
+	text, at := s.consumers.text(e.owner), e.record.Load()
+	if int(at)+8 <= len(text) {
+		if owner, _ := cutUint64(text[at:]); owner == e.owner {
+			_, rec := recordAt(text, at)
+			v := rec.view()
+			if t, ok := v.token(e.hash.key()); ok {
+				return v, t, true
+			}
+		}
+	}
+	c, v, t := s.holder(e)
+	if c.nobody() {
+		return v, t, false
+	}
+	if r.mu.TryLock() { // or a copy that is being made would read what is written
+		e.record.Store(c.slot.record)
+		r.mu.Unlock()
+	}
+	return v, t, true
+}
+
 // holder finds whose a secret is, present or previous.
 func (s *snapshot) holder(e *tokenEntry) (consumerEntry, view, tokenView) {
 	run, text := s.consumers.find(e.owner)
 	for i := range run {
 		c := entryOf(&run[i], text)
 		v := c.record.view()
-		for t := range v.eachToken {
-			if t.key == e.hash.key() || t.previousUntil != 0 && t.previous == e.hash.key() {
-				return c, v, t
-			}
+		if t, ok := v.token(e.hash.key()); ok {
+			return c, v, t
 		}
 	}
 	return consumerEntry{}, view{}, tokenView{}

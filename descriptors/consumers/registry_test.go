@@ -612,3 +612,33 @@ func TestConcurrentChangesAndDecisions(t *testing.T) {
 		t.Errorf("%d were admitted in all, want 1000", n)
 	}
 }
+
+// TestResolveAfterRecordsMoved: an edit moves the records of other consumers,
+// whose secrets were noted to have theirs elsewhere.
+func TestResolveAfterRecordsMoved(t *testing.T) {
+	r, secrets := many(t, 20_000) // several records stand together
+	check := func(when string, gone func(i int) bool) {
+		t.Helper()
+		for i, s := range secrets {
+			g, standing := r.Resolve(start, s)
+			switch want := fmt.Sprintf("consumer-%07d", i); {
+			case gone(i) && standing != consumers.Unknown:
+				t.Fatalf("%s: %s is %v, want Unknown", when, want, standing)
+			case !gone(i) && (standing != consumers.Valid || g.Consumer.ID != want || g.Token != "prod"):
+				t.Fatalf("%s: the secret of %s is %q's, %v", when, want, g.Consumer.ID, standing)
+			}
+		}
+	}
+	removed := func(i int) bool { return i%7 == 0 }
+	for i, s := range secrets {
+		id := fmt.Sprintf("consumer-%07d", i)
+		switch {
+		case removed(i):
+			r.Remove(start, id)
+		case i%5 == 0:
+			put(t, r, start, consumers.Consumer{ID: id, Labels: map[string]string{"team": "payments"}, Tokens: []consumers.Token{token("prod", s)}})
+		}
+	}
+	check("after the edits", removed)
+	check("once more", removed)
+}
