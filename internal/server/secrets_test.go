@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -204,5 +206,51 @@ func TestStoresThatAreAwayTellNoSecret(t *testing.T) {
 				t.Errorf("a password is told: %q", said[max(0, i-200):min(len(said), i+100)])
 			}
 		})
+	}
+}
+
+// TestNothingTellsASecretInPlaceOfRateLimit does the same in the environment of a
+// deployment of envoyproxy/ratelimit, which has a listener of its own for statistics.
+func TestNothingTellsASecretInPlaceOfRateLimit(t *testing.T) {
+	const password, value, query = "redis-5ecret", "value-5ecret", "query-5ecret"
+	root := t.TempDir()
+	writeRules(t, filepath.Join(root, "config"), fileRules+"  - key: token\n    rate_limit: {unit: day, requests_per_unit: 1, name: tokens}\n")
+	p := startInPlace(t, map[string]string{"RUNTIME_ROOT": root, "LOG_LEVEL": "debug", "LIMIT_RESPONSE_HEADERS_ENABLED": "true", "RESPONSE_DYNAMIC_METADATA": "true",
+		"REDIS_SOCKET_TYPE": "tcp", "REDIS_URL": "127.0.0.1:1", "REDIS_AUTH": password})
+	var said strings.Builder
+	for _, key := range []string{"k", "token"} {
+		for range 3 {
+			said.WriteString(p.ask("d", key, value).GetOverallCode().String() + "\n")
+		}
+	}
+	for _, body := range []string{`{"domain":"d","descriptors":[{"entries":[{"key":"k","value":"` + value + `"}]}]}`, `{"domain":"` + value, `{"domain":"` + value + `"}`} {
+		resp, err := http.Post("http://"+p.HTTPAddr()+"/json?"+query, "application/json", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		said.Write(text)
+	}
+	if len(p.ReadingAddrs()) != 1 {
+		t.Fatalf("listeners %v, want one", p.ReadingAddrs())
+	}
+	for _, address := range []string{p.ReadingAddrs()[0], p.HTTPAddr()} {
+		for _, path := range []string{"/stats", "/rlconfig", "/healthcheck", "/healthz", "/readyz", "/metrics", "/", "/openapi.yaml", "/v1/config", "/v1/refusals", "/v1/top", "/debug/pprof/", "/nowhere"} {
+			code, body := get(t, address, path+"?"+query)
+			fmt.Fprintf(&said, "%d %s\n", code, body)
+		}
+	}
+	eventually(t, "a refusal, in the log", func() bool { return strings.Contains(p.log.String(), "refused") })
+	for name, text := range map[string]string{"the log": p.log.String(), "answers": said.String()} {
+		if i := strings.Index(text, "5ecret"); i >= 0 {
+			t.Errorf("%s: %q", name, text[max(0, i-200):min(len(text), i+100)])
+		}
+	}
+	if text := said.String(); !strings.Contains(text, "memstats: {") || !strings.Contains(text, "d.token: unit=DAY") || !strings.Contains(text, "tollgate_decisions_total") || !strings.Contains(text, "OVER_LIMIT") {
+		t.Errorf("what is no secret is not told either:\n%.3000s", text)
 	}
 }
