@@ -192,6 +192,7 @@ func TestSlicesOfAWindow(t *testing.T) {
 		l := limitOf(own)
 		l.enqueue()
 		c.drain()
+		clock.advance(time.Millisecond)
 		used := clock.now()
 		own.Take(used, 5)
 		l.cut()

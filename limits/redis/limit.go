@@ -38,7 +38,7 @@ type limit struct {
 	passed  atomic.Int64 // let pass in the grace, not yet reported
 	broken  atomic.Int64 // the value in Redis cannot be meant; when that was found
 	touched atomic.Bool  // a silence is broken, which Redis does not know yet
-	blurred atomic.Int64 // so many came back that were taken before the last cut
+	back    refunds      // what came back that was taken before the last cut
 	cutAt   atomic.Int64 // when that was
 	turnsAt atomic.Int64 // when a part of the window comes back next; 0: it does not
 	queued  atomic.Bool
@@ -73,17 +73,20 @@ type limit struct {
 	since     limits.Time // the last exchange
 	rest      int64       // what Redis had left then
 	counted   limits.Usage
-	rate      float64 // decisions a second
-	use       float64 // requests used a second
-	leaving   bool    // the exchange under way is the last under its limit
-	vain      int     // exchanges in a row that brought nothing
-	untried   bool    // nothing was asked for yet under spec
-	cost      float64 // of a request that is admitted
-	crush     float64 // the part of decisions that refuse, over a while
-	keeps     bool    // what is used comes back here, see window.go
-	slices    []slice // what was used when, of which Redis does not know
-	noted     int64   // all of them
-	fresh     int64   // used since the last exchange
+	rate      float64     // decisions a second
+	use       float64     // requests used a second
+	leaving   bool        // the exchange under way is the last under its limit
+	vain      int         // exchanges in a row that brought nothing
+	untried   bool        // nothing was asked for yet under spec
+	cost      float64     // of a request that is admitted
+	crush     float64     // the part of decisions that refuse, over a while
+	keeps     bool        // what is used comes back here, see window.go
+	slices    []slice     // what was used when, of which Redis does not know
+	noted     int64       // all of them
+	undone    []slice     // what came back of which Redis knows that it was used, and not yet that it was not
+	undid     int64       // all of it
+	toldAt    limits.Time // until then Redis has been told what was used
+	fresh     int64       // used since the last exchange
 	busy      bool
 	again     bool
 	next      chan struct{} // closed when an exchange that has not begun yet is over
@@ -314,7 +317,7 @@ func (l *limit) Returned(now limits.Time, n int64) bool {
 		return true
 	}
 	if int64(now) <= l.cutAt.Load() {
-		l.blurred.Add(n)
+		l.back.add(n, now)
 	}
 	return false
 }

@@ -78,11 +78,13 @@ func (l *limit) cut() int64 {
 	left := l.lease.Left()
 	now := l.cluster.now() // all that is counted was used before
 	l.cutAt.Store(int64(now))
-	n := l.granted - l.returned - l.used - left - l.noted
+	n := l.granted - l.returned - l.used - left - l.noted + l.undid
 	l.fresh += n
-	// What came back was used we do not know when: nothing is noted too early if
+	undid := l.undid
+	n += l.takeBack() + l.undid - undid
+	// Where too little was struck we do not know what: nothing is noted too early if
 	// the first are taken for it.
-	for i, back := 0, max(l.blurred.Swap(0), -n); i < len(l.slices) && back > 0; i++ {
+	for i, back := 0, -n; i < len(l.slices) && back > 0; i++ {
 		some := min(back, l.slices[i].n)
 		l.slices[i].n -= some
 		l.noted -= some
@@ -147,6 +149,8 @@ func (l *limit) comeBack(now limits.Time, first int, n int64) {
 // forget has nothing used that Redis does not know of; mu is held.
 func (l *limit) forget() {
 	l.slices, l.noted = l.slices[:0], 0
+	l.undone, l.undid = l.undone[:0], 0
+	l.toldAt = limits.Time(l.cutAt.Load())
 	l.turnsAt.Store(0)
 }
 
@@ -183,7 +187,7 @@ func (l *limit) spent(now limits.Time, out bool) string {
 	} else if l.good > 0 && now > l.good {
 		age = now.Sub(l.good) // later nothing could be
 	}
-	var text []byte
+	text := l.undoneText(now)
 	for _, s := range slices.Backward(l.slices) {
 		text = fmt.Appendf(text, "%d/%d,", s.n, max(age, now.Sub(s.at), 0))
 	}

@@ -241,6 +241,21 @@ function make.w(p)
       if last[2] == 0 then st.log[#st.log] = nil end
     end
   end
+  function k.undo(st, m, at) -- m that were used at an instant or just before, or else ones before them
+    local i, log = 1, st.log
+    at = at - 5e7 -- reports take longer and shorter
+    while i < #log and log[i][1] < at do i = i + 1 end
+    local up = i
+    for _, range in ipairs({{i, 1, -1}, {up + 1, #log, 1}}) do
+      for j = range[1], range[2], range[3] do
+        local out = math.min(m, log[j] and log[j][2] or 0)
+        if out > 0 then log[j][2], m = log[j][2] - out, m - out end
+      end
+    end
+    for j = #log, 1, -1 do
+      if log[j][2] == 0 then table.remove(log, j) end
+    end
+  end
   function k.wait(st, m)
     local over = used(st) + m - n
     for _, e in ipairs(st.log) do

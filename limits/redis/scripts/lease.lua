@@ -3,7 +3,8 @@
 -- and given back; what it used without a lease, in all sessions; what Redis has acknowledged of the used and of that;
 -- how long ago it was answered last; 1 if there must be an entry of it that is new, 2 if one that is old, else 0, and
 -- what of both was before that entry;
--- what it wants beside what it has, what it needs at least; how many it used how long ago in nanoseconds, the last first; how long its lease is; what it let
+-- what it wants beside what it has, what it needs at least; how many it used how long ago in nanoseconds, the last first,
+-- before them with a minus what came back; how long its lease is; what it let
 -- pass in the grace; 1 to forget all use; what it has to leave there; 1 to break a silence; 1 for a limit that is
 -- learned; 1 for a window of which the instance keeps what it has in hand, used or not.
 -- The answer: time, granted so far, rest (below 0: so many too many are in hand), wait, full, grace, what to remember, used so far.
@@ -38,7 +39,13 @@ return guard(function()
   local spent, beside = u - mine.u, o - mine.o
   local function back(n) if not k.from or k.from <= -since then k.back(st, n) end end
   local oldest = k.keeps and math.huge or since -- of a window that it keeps
-  for n, age in string.gmatch(ARGV[20], '(%d+)/(%d+)') do
+  for n, age in string.gmatch(ARGV[20], '%-(%d+)/(%d+)') do -- what came back of what was told before
+    if k.undo then
+      k.undo(st, tonumber(n), -tonumber(age))
+      spent = spent + tonumber(n)
+    end
+  end
+  for n, age in string.gmatch(string.gsub(ARGV[20], '%-%d+/%d+,', ''), '(%d+)/(%d+)') do
     local some = math.min(tonumber(n), spent)
     if some > 0 then
       k.take(st, some, -math.min(tonumber(age), oldest))
