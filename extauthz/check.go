@@ -38,6 +38,11 @@ func (s *Server) settle(ctx context.Context, p *plan, now limits.Time, w *work, 
 	if err == nil {
 		err = s.decide(ctx, p, now, &w.view, &w.verdict)
 	}
+	if d := &w.verdict; err == nil && d.Reason == RateLimited && d.Upstream == "" && d.Wait == 0 && s.shared == nil {
+		if later, late := s.clock.Late(now); late {
+			err = s.decide(ctx, p, later, &w.view, d)
+		}
+	}
 	if errors.Is(err, limits.ErrWouldWait) {
 		return err // to be asked again
 	}

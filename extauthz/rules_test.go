@@ -283,3 +283,55 @@ func TestTraceID(t *testing.T) {
 		}
 	}
 }
+
+// stopping is a context that is asked after the clock was read and before the
+// limits are, and has something else happen then.
+type stopping struct {
+	context.Context
+	meanwhile func()
+}
+
+func (s *stopping) Value(key any) any {
+	if meanwhile := s.meanwhile; meanwhile != nil {
+		s.meanwhile = nil
+		meanwhile()
+	}
+	return s.Context.Value(key)
+}
+
+// A call that was stopped between the clock and its limit, as the container was,
+// is not refused for others having asked since.
+func TestAStoppedCallIsDecidedOnceMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const stopped = 1500 * time.Millisecond
+		f := newServer(t, setup{
+			policy: extauthz.Policy{Credentials: []extauthz.Place{bearer}, RemoteAddress: true}, clock: limits.NewClock(),
+			consumers: limited(limits.Limit{Kind: limits.Rate, N: 10, Period: time.Second}),
+		})
+		req := request("/", map[string]string{"authorization": "Bearer sesame"})
+		check := func() *authv3.CheckResponse {
+			r, err := f.Server.Check(t.Context(), req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return r
+		}
+		ctx := &stopping{t.Context(), func() {
+			time.Sleep(stopped)
+			check()
+		}}
+		r, err := f.Server.Check(ctx, req)
+		if err != nil || r.GetOkResponse() == nil || ctx.meanwhile != nil {
+			t.Errorf("Check = %v, %v, want an admission", r, err)
+		}
+		if e := f.seen.last(t); e.Took != stopped {
+			t.Errorf("took %v, want %v", e.Took, stopped)
+		}
+		for range 8 { // that was the second of ten
+			check()
+		}
+		if r := check(); r.GetDeniedResponse() == nil {
+			t.Errorf("the eleventh request: %v, want a refusal", r)
+		}
+	})
+}

@@ -66,6 +66,19 @@ func (c *Clock) Now() Time {
 	return Time(c.offset.Load() + int64(time.Since(c.base)))
 }
 
+// late is how long a decision in memory never takes by itself.
+const late = time.Millisecond
+
+// Late reports whether now was read so long ago that whoever decides at it was
+// stopped meanwhile: by a busy machine for a while, with its container for seconds.
+// To limiters that others have asked since, such an instant lies in the past: what
+// has filled again by now was not there yet. Who was refused so is to be decided
+// about once more, at the instant that is returned.
+func (c *Clock) Late(now Time) (Time, bool) {
+	t := c.Now()
+	return t, t.Sub(now) > late
+}
+
 // Sync compares the clock with the wall clock and, where they are more than
 // tolerance apart, sets it. It returns the correction. Calendar periods then
 // follow the wall clock; the algorithms are built to bear the step.

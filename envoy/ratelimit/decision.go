@@ -159,10 +159,17 @@ func (d *decision) take(ctx context.Context) (int, error) {
 	if shared := d.server.o.Shared; shared != nil {
 		return shared.TakeAll(ctx, queue, d.now, d.claims)
 	}
-	if queue == nil {
-		return limits.TakeAll(d.now, d.claims), nil
+	if queue != nil {
+		return queue.TakeAll(ctx, d.claims)
 	}
-	return queue.TakeAll(ctx, d.claims)
+	refuser := limits.TakeAll(d.now, d.claims)
+	if refuser >= 0 {
+		if now, late := d.server.o.Clock.Late(d.now); late {
+			d.now = now
+			return limits.TakeAll(now, d.claims), nil
+		}
+	}
+	return refuser, nil
 }
 
 // watches reports whether a claim is of a limit that only watches. The global
