@@ -136,9 +136,11 @@ func create(t *testing.T, cl client.Client, objects ...client.Object) {
 	}
 }
 
-// within waits for something to be so.
+// within waits for something to be so, which it is by then but on a machine that is
+// busy.
 func within(t *testing.T, d time.Duration, what string, ok func() bool) {
 	t.Helper()
+	d = max(d, 3*time.Minute)
 	for end := time.Now().Add(d); !ok(); {
 		if time.Now().After(end) {
 			t.Fatalf("%s: not so within %v", what, d)
