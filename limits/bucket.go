@@ -2,6 +2,7 @@ package limits
 
 import (
 	"math"
+	"runtime"
 	"sync/atomic"
 	"time"
 )
@@ -16,8 +17,9 @@ import (
 //     swapped into the limiter.
 //
 // Anyone who meets a bucket that has an heir, at whichever step, does what
-// is left to do and goes on with the new one. So nobody waits for anybody, and
-// nothing is decided by a limit that a change has replaced.
+// is left to do and goes on with the new one. So nobody waits for anybody, but for
+// the moment of a [Limiter.Move], and nothing is decided by a limit that a change
+// has replaced.
 //
 // A limiter's first bucket stands in the limiter itself: most have no other. A
 // table makes the limiters of keys that went anew in place, so all that a late
@@ -85,6 +87,7 @@ type heir struct {
 	now    Time
 	n      int64 // returned: how many
 	bucket atomic.Pointer[bucket]
+	moves  bool // to a bucket that only who announced it makes, see Limiter.Move
 }
 
 type succession int
@@ -171,8 +174,12 @@ func (l *Limiter) succeed(b *bucket) *bucket {
 	}
 	b.seal()
 	n := h.bucket.Load()
+	for ; n == nil && h.moves; n = h.bucket.Load() {
+		runtime.Gosched()
+	}
 	if n == nil {
-		n = h.make(b)
+		n = newBucket()
+		h.make(n, b)
 		if !h.bucket.CompareAndSwap(nil, n) {
 			n = h.bucket.Load()
 		}
@@ -209,9 +216,9 @@ func (l *Limiter) replace(how succession, now Time, s *Spec) *bucket {
 	}
 }
 
-// make makes the bucket that h announces out of the sealed old one.
-func (h *heir) make(old *bucket) *bucket {
-	b, was := newBucket(), old.spec()
+// make makes b the bucket that h announces, out of the sealed old one.
+func (h *heir) make(b, old *bucket) {
+	was := old.spec()
 	b.begin(h.spec)
 	switch {
 	case h.how == closed:
@@ -240,7 +247,6 @@ func (h *heir) make(old *bucket) *bucket {
 		h.spec.engine.plant(b, h.now, seed)
 		b.climb(p)
 	}
-	return b
 }
 
 // peak is the highest rate of a limit under which all was used, until when that

@@ -175,6 +175,36 @@ func (l *Limiter) SetSpec(now Time, s *Spec) {
 	l.informed(now)
 }
 
+// Move is SetSpec for who changes the limits of a million: it makes next, which
+// stands in a [Slab] and is used by nobody, go on with what l has used, under s,
+// and has whoever still decides by l decide by next. So nothing of the change is
+// left once another limiter is made in the place of l, which may be done when
+// nobody can decide by it any more. Where somebody waits for l, or it has a lease,
+// or is changed by another just now, it does nothing and returns false. What is
+// counted in Usage of l from then on is not counted in that of next.
+func (l *Limiter) Move(now Time, s *Spec, next *Limiter) bool {
+	b := l.current()
+	_, over := b.spec().engine.(ended)
+	if over || l.line() != nil || b.lease() != nil || l.holds.Load()&(1<<heldBits-1) != 0 {
+		return false
+	}
+	h := &heir{how: changed, spec: s, now: now, moves: true}
+	if !b.announce(h) {
+		return false
+	}
+	b.seal()
+	next.clear()
+	next.admitted.Store(l.admitted.Load())
+	next.refused.Store(l.refused.Load())
+	h.make(&next.first, b)
+	h.bucket.Store(&next.first)
+	if first := l.first.heir(); first != h {
+		first.bucket.CompareAndSwap(b, &next.first)
+	}
+	l.retime() // who began to wait just now
+	return true
+}
+
 // SetRate is SetSpec with n per period of the limit in force ([Spec.WithRate]).
 // The limit stays as it is when there is an error. Where many limiters have one
 // limit, make the spec once and set that.

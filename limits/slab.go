@@ -147,7 +147,7 @@ func (h *slabAnchor) number(s *Spec) uint32 {
 		specs = *all
 	}
 	if free > len(specs) { // who reads goes on with the old ones
-		more := make([]atomic.Pointer[Spec], free)
+		more := make([]atomic.Pointer[Spec], max(free, 2*len(specs)))
 		for i := range specs {
 			more[i].Store(specs[i].Load())
 		}

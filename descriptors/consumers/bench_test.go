@@ -71,6 +71,53 @@ func TestMemoryOfConsumers(t *testing.T) {
 	runtime.KeepAlive(tokens)
 }
 
+// TestMemoryAfterChanges: that the limit of all was changed leaves no more behind
+// than of those whose seats are not used again yet, however often it was.
+func TestMemoryAfterChanges(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
+	const n = 150_000
+	secrets := make([]string, n)
+	for i := range secrets {
+		secrets[i] = fmt.Sprintf("secret-%07d", i)
+	}
+	r := consumers.NewRegistry(consumers.RegistryOptions{})
+	if err := r.Load(start, map[string]consumers.Plan{"p": {Limits: list(t, `"10/s"`)}}, func(yield func(consumers.Consumer, error) bool) {
+		for i, s := range secrets {
+			if !yield(consumers.Consumer{ID: fmt.Sprintf("consumer-%07d", i), Plan: "p", Tokens: []consumers.Token{token("prod", s)}}, nil) {
+				return
+			}
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range secrets {
+		take(t, r, start, s, 3)
+	}
+	change := func(rate string) uint64 {
+		if err := r.SetPlans(start, map[string]consumers.Plan{"p": {Limits: list(t, rate)}}); err != nil {
+			t.Fatal(err)
+		}
+		return heap()
+	}
+	before := heap()
+	once := change(`"20/s"`)
+	change(`"30/s"`)
+	thrice := change(`"10/s"`)
+	const waiting = 1 << 16 * 250 // bytes of the seats that wait
+	if once > before+waiting || thrice > once+once/20 {
+		t.Errorf("%d bytes are %d after a change of all limits and %d after three, want at most %d more", before, once, thrice, waiting)
+	}
+	t.Logf("%d bytes, %d after a change, %d after three", before, once, thrice)
+	for _, s := range secrets[:100] {
+		if got := take(t, r, start, s, 100); got != 7 {
+			t.Errorf("after changes there and back %d of 10/s were admitted, want the 7 that are left", got)
+		}
+	}
+	runtime.KeepAlive(r)
+}
+
 func TestResolveAllocatesNothing(t *testing.T) {
 	r, tokens := many(t, 1000)
 	for _, s := range tokens {

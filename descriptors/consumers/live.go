@@ -353,8 +353,7 @@ func (r *Registry) rebuildPlain(now limits.Time, from, to *snapshot, old consume
 	for t := range before.eachToken {
 		number := from.seated(t, owner)[0]
 		if u, ok := remaining[t.id]; ok && number != 0 {
-			r.refit(now, number, n)
-			to.owned(u.key, owner).seat.Store(number)
+			to.owned(u.key, owner).seat.Store(r.refit(now, number, n, before.id, t.id))
 			continue
 		}
 		r.vacate(now, number, before.id, t.id)
@@ -362,17 +361,31 @@ func (r *Registry) rebuildPlain(now limits.Time, from, to *snapshot, old consume
 	return true
 }
 
-// refit puts a plain token under other terms.
-func (r *Registry) refit(now limits.Time, number uint32, n *terms) {
+// refit puts a plain token under other terms, and returns its seat from then on:
+// another one, as a changed limiter needs several times the memory of one that was
+// made anew.
+func (r *Registry) refit(now limits.Time, number uint32, n *terms, id, token string) uint32 {
 	seat := r.seats.at(number)
 	was := r.termsOf(seat)
 	if was == n {
-		return
+		return number
 	}
 	r.terms.acquire(n.key, nil) // it is there: who calls has it
-	seat.SetSpec(now, n.specs[0])
-	stateOf(seat).plain(n)
-	r.releaseTerms(was)
+	defer r.releaseTerms(was)
+	to := r.seats.take()
+	if !seat.Move(now, n.specs[0], r.seats.make(to)) {
+		r.seats.leave(to)
+		seat.SetSpec(now, n.specs[0])
+		stateOf(seat).plain(n)
+		return number
+	}
+	stateOf(r.seats.at(to)).plain(n)
+	watched := seat.Note.Load()&watched != 0
+	r.seats.leave(number)
+	if watched && n.durable {
+		r.journal.watch(r.seats.at(to), n, id, token)
+	}
+	return to
 }
 
 // vacate ends a plain token, if it has a seat.

@@ -92,8 +92,9 @@ func (n *numbers) take() uint32 {
 
 func (n *numbers) leave(number uint32) { n.vacant = append(n.vacant, number) }
 
-// resting is for how many changes a seat, or a caller, is not used again.
-const resting = 4096
+// resting is for how many changes a seat, or a caller, is not used again: when the
+// limits of all change, for a tenth of a second or so.
+const resting = 1 << 16
 
 // seats is where all that is live is found.
 type seats struct {
@@ -118,6 +119,16 @@ func (s *seats) grant(number uint32) *grant {
 		return g.Load()
 	}
 	return nil
+}
+
+// take gives out a number. A seat that somebody still waits for is left to them.
+func (s *seats) take() uint32 {
+	for {
+		number := s.numbers.take()
+		if seat := s.slabs.at(int(number / limits.SlabSize)); seat == nil || seat.At(int(number%limits.SlabSize)).Waiting() == 0 {
+			return number
+		}
+	}
 }
 
 // leave lets a seat wait for another token. Its limiter is closed.
