@@ -241,6 +241,10 @@ func (l *limit) accept(now limits.Time, v []rueidis.RedisMessage) error {
 	}
 	l.lease.Grant(l.spec, more, now, until)
 	l.left.Store(l.lease.Left())
+	l.keeping.Store(0)
+	if l.keeps {
+		l.keeping.Store(int64(l.spec.Limit().Period))
+	}
 	return nil
 }
 
@@ -329,7 +333,11 @@ func (c *Cluster) renew(now limits.Time) {
 	for l := range c.active {
 		asked := limits.Time(l.askedAt.Load())
 		idle := l.lease.Left() == l.left.Load() && decided(l.lease.Limiter()) == l.decided.Load()
-		if d := now.Sub(asked); d >= renewLater || d < -clockSet || d >= renewAfter && idle {
+		slack, later := l.slack(now), renewLater
+		if l.keeping.Load() > 0 {
+			later = keptLater
+		}
+		if d := now.Sub(asked); d >= later || d < -clockSet || d >= renewAfter && idle || slack && d >= renewSlack {
 			due = append(due, l)
 		}
 	}

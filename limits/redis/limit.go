@@ -29,6 +29,8 @@ type limit struct {
 	drySpec atomic.Pointer[limits.Spec] // under which limit
 	resets  atomic.Int64                // of the limiter, that Redis knows of
 	left    atomic.Int64                // in hand after the last exchange
+	keeping atomic.Int64                // the period of a window that is kept, 0 of other limits
+	lately  atomic.Int64                // decisions a second, of late; of a window that is kept
 	decided atomic.Int64                // by the limiter before it
 	askedAt atomic.Int64                // when Redis was last asked
 	gap     atomic.Int64                // how long not to ask again for more, in nanoseconds
@@ -47,6 +49,9 @@ type limit struct {
 	portion atomic.Pointer[portion]
 	local   atomic.Pointer[limits.Limiter] // decides while Redis is away
 	outside atomic.Int64                   // admitted by that, less what came back to it, since the limit is shared
+
+	lookedAt limits.Time // when lately was last reckoned, and at how many decisions; for renew alone
+	lookedOn int64
 
 	mu        sync.Mutex // guards what follows
 	spec      *limits.Spec
@@ -79,6 +84,7 @@ type limit struct {
 	vain      int         // exchanges in a row that brought nothing
 	untried   bool        // nothing was asked for yet under spec
 	cost      float64     // of a request that is admitted
+	refused   bool        // some were refused since the last exchange
 	crush     float64     // the part of decisions that refuse, over a while
 	keeps     bool        // what is used comes back here, see window.go
 	slices    []slice     // what was used when, of which Redis does not know
@@ -99,6 +105,8 @@ const (
 	leaseLasts  = 3 * time.Second
 	leaseInRest = 2 * leaseLasts
 	renewAfter  = 500 * time.Millisecond  // what lies idle
+	keptLater   = 2400 * time.Millisecond // of a window that is kept
+	renewSlack  = 200 * time.Millisecond  // of a window, what is kept and not used any more
 	renewLater  = 1500 * time.Millisecond // what is in use
 
 	clockSet   = time.Second
@@ -475,6 +483,7 @@ func (l *limit) measure(now limits.Time) bool {
 		if n > 0 {
 			l.crush += min(1, d.Seconds()/(2*l.fill().Seconds())) * (1 - float64(admitted)/float64(n) - l.crush)
 		}
+		l.refused = n > admitted
 		l.rate += weight * (float64(n)/d.Seconds() - l.rate)
 		l.use += weight * (float64(max(0, l.fresh))/d.Seconds() - l.use)
 	}

@@ -22,6 +22,7 @@ const (
 	keepN     = 200
 	keepFrom  = 50
 	keepFull  = 20
+	keepSlack = 16
 	keepUsed  = 4
 	keepUntil = 16 * time.Second
 	sliceFrom = 4
@@ -57,14 +58,33 @@ func (l *limit) keepable() bool {
 // and somewhat more, less what is in use.
 func (l *limit) keep(left int64) (chunk, most int64) {
 	size := float64(l.spec.Capacity())
-	want := min(l.rate*max(l.cost, 1)*l.spec.Limit().Period.Seconds(), size)
+	used := float64(l.granted - l.returned - l.used - left)
+	period := l.spec.Limit().Period.Seconds()
+	want := min(l.rate*max(l.cost, 1)*period, size)
+	if !l.refused { // then no more is wanted than is used
+		want = min(want, max(used, float64(l.lately.Load())*max(l.cost, 1)*period))
+	}
 	over := math.Sqrt(want)
 	upTo := want + 1.5*over + 2
 	if want += over/2 + 1; float64(l.rest) > size/8 {
 		want, upTo = 1.25*want+over, 1.6*want+3*over
 	}
-	used := float64(l.granted - l.returned - l.used - left)
 	return int64(max(0, want-used)), int64(max(0, upTo-used))
+}
+
+// slack reports whether much of what is kept lies in hand and is, as requests come
+// of late, not going to be used. Only renew calls it.
+func (l *limit) slack(now limits.Time) bool {
+	period := time.Duration(l.keeping.Load())
+	if period == 0 {
+		return false
+	}
+	if d := now.Sub(l.lookedAt); d >= renewEvery || d < 0 {
+		n := decided(l.lease.Limiter())
+		l.lately.Store(int64(float64(n-l.lookedOn) / d.Seconds()))
+		l.lookedAt, l.lookedOn = now, n
+	}
+	return l.lease.Left() > keepSlack+2*int64(float64(l.lately.Load())*period.Seconds())
 }
 
 // rests is how long it takes until more is asked for: longer while nothing is to be had.
