@@ -54,12 +54,14 @@ type slabAnchor struct {
 
 // lone is a bucket that stands alone.
 type lone struct {
+	//lint:ignore U1000 reached through bucket.back
 	anchor
 	bucket
 }
 
 // loneLimiter is a limiter that stands alone.
 type loneLimiter struct {
+	//lint:ignore U1000 reached through bucket.back
 	anchor
 	Limiter
 }
