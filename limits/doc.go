@@ -126,11 +126,11 @@
 //
 // # Memory and speed
 //
-// A limiter of kind rate, pace, fixed_window, quota or idle_reset is one object of
-// 80 bytes, its bucket in it; a window has 16 bytes more for each of its requests
-// up to 128. [Table] keeps limiters by key, bounded in number, 64 to an object: a
-// collector that must mark a million objects one by one costs more than all
-// decisions made meanwhile. Decisions take no lock, and allocate nothing but
+// A limiter of kind rate, pace, fixed_window, quota or idle_reset has 64 bytes,
+// its bucket in them; a window has 16 bytes more for each of its requests up to
+// 128. [Slab] keeps many, and [Table] many by key, bounded in number, without a
+// pointer in any: a collector that must look at a million of them costs more than
+// all decisions made meanwhile. Decisions take no lock, and allocate nothing but
 // where a limit changes and where a quota's period ends. Nobody who is admitted waits for anybody; of those who are
 // refused only one who meets a [TakeAll] in the middle, for as long as that takes.
 //
