@@ -50,7 +50,7 @@ type pacer struct {
 
 // unanswered is how long answers are waited for once the last request is sent.
 // A request without one has failed, and took that long at least.
-const unanswered = 5 * time.Second
+const unanswered = 2 * time.Second
 
 func (o *pacer) run(next time.Time) error {
 	end := o.until.Add(unanswered)
