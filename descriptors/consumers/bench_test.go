@@ -105,7 +105,7 @@ func TestMemoryAfterChanges(t *testing.T) {
 	once := change(`"20/s"`)
 	change(`"30/s"`)
 	thrice := change(`"10/s"`)
-	const waiting = 1 << 16 * 250 // bytes of the seats that wait
+	const waiting = 1 << 16 * 300 // bytes of the seats that wait
 	if once > before+waiting || thrice > once+once/20 {
 		t.Errorf("%d bytes are %d after a change of all limits and %d after three, want at most %d more", before, once, thrice, waiting)
 	}
