@@ -28,6 +28,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/tollgate-dev/tollgate/envoy/fastgrpc"
+	"github.com/tollgate-dev/tollgate/limits/redis/redistest"
 )
 
 // bytesCodec hands messages through as they are.
@@ -217,11 +218,11 @@ func TestUnixSocket(t *testing.T) {
 // drains and another takes its place on the same address.
 func TestNoCallFailsWhileConnectionsEnd(t *testing.T) {
 	opts := fastgrpc.Options{Methods: newService().methods(), MaxConnectionAge: 20 * time.Millisecond}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addr := redistest.FreeAddr(t) // which stays free while nobody listens
+	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr := l.Addr().String()
 	server := fastgrpc.New(opts)
 	go func() { _ = server.Serve(l) }()
 

@@ -64,6 +64,23 @@ func TestMessagesCarryTheTokens(t *testing.T) {
 	}
 }
 
+// driven drives for ever longer until something was answered, which takes a while
+// where others use the machine, and says how often it was told to measure.
+func driven(t *testing.T, addr string, c call, l load, keys int) (r result, measured int) {
+	t.Helper()
+	for ; r.Answered < 30 && l.Run < time.Minute; l.Run *= 2 {
+		sources, err := sourcesOf(c, keys, l.Connections)
+		if err != nil {
+			t.Fatal(err)
+		}
+		measured = 0
+		if r, err = drive(addr, c, l, sources, func() { measured++ }); err != nil {
+			t.Fatalf("%+v: %v", l, err)
+		}
+	}
+	return r, measured
+}
+
 // TestDriveCountsPages drives an API over HTTP in both loops.
 func TestDriveCountsPages(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -83,14 +100,7 @@ func TestDriveCountsPages(t *testing.T) {
 		{Connections: 2, Streams: 3, Warm: 10 * time.Millisecond, Run: 200 * time.Millisecond},
 		{Connections: 2, Rate: 1000, Warm: 10 * time.Millisecond, Run: 200 * time.Millisecond},
 	} {
-		sources, err := sourcesOf(pages, len(statuses), l.Connections)
-		if err != nil {
-			t.Fatal(err)
-		}
-		r, err := drive(listener.Addr().String(), pages, l, sources, func() {})
-		if err != nil {
-			t.Fatalf("%+v: %v", l, err)
-		}
+		r, _ := driven(t, listener.Addr().String(), pages, l, len(statuses))
 		if third := r.Answered / 3; third < 5 || r.Refused < third/2 || r.Refused > 2*third || r.Failed < third/2 || r.Failed > 2*third {
 			t.Errorf("%+v: answered %d, refused %d, failed %d, want a third of each", l, r.Answered, r.Refused, r.Failed)
 		}
@@ -123,15 +133,7 @@ func TestDriveCountsWhatTheFloorAnswers(t *testing.T) {
 		{Connections: 2, Streams: 3, Warm: 10 * time.Millisecond, Run: 200 * time.Millisecond},
 		{Connections: 2, Rate: 500, Warm: 10 * time.Millisecond, Run: 200 * time.Millisecond},
 	} {
-		measured := 0
-		sources, err := sourcesOf(calls["check"], 10, l.Connections)
-		if err != nil {
-			t.Fatal(err)
-		}
-		r, err := drive(listener.Addr().String(), calls["check"], l, sources, func() { measured++ })
-		if err != nil {
-			t.Fatalf("%+v: %v", l, err)
-		}
+		r, measured := driven(t, listener.Addr().String(), calls["check"], l, 10)
 		if r.Answered == 0 || r.Failed != 0 || r.Refused != 0 || r.Latency.TotalCount() != r.Answered || measured != 2 {
 			t.Errorf("%+v: answered %d, failed %d, refused %d, timed %d, measured %d times", l, r.Answered, r.Failed, r.Refused, r.Latency.TotalCount(), measured)
 		}

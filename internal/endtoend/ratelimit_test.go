@@ -274,7 +274,7 @@ func (f filtered) override(t *testing.T) {
 	ask := []string{"authorization", "Bearer " + secretOf(id, "prod")}
 	for range 2 {
 		a := f.admitted(t, "/override.S/M", ask...)
-		if got := a.Header.Get("x-ratelimit-limit"); !strings.HasPrefix(got, "2, 2;w=86400") {
+		if got := a.Header.Get("x-ratelimit-limit"); !strings.HasPrefix(got, "2, 2;w=3600") {
 			t.Errorf("x-ratelimit-limit: %s, want the consumer's 2 an hour", got)
 		}
 	}

@@ -25,6 +25,7 @@ import (
 	"github.com/tollgate-dev/tollgate/envoy"
 	"github.com/tollgate-dev/tollgate/envoy/config"
 	"github.com/tollgate-dev/tollgate/envoy/envoytest"
+	"github.com/tollgate-dev/tollgate/limits/redis/redistest"
 )
 
 // How long the soak goes on, and how many requests it sends: `make soak` says
@@ -106,7 +107,7 @@ func newSoak(t *testing.T) *soak {
 	s := &soak{options: envoy.ServerOptions{Drain: 3 * time.Second, MaxConnectionAge: 5 * time.Second}}
 	for range 2 {
 		g := newSoakedGate(t)
-		g.serve(t, "127.0.0.1:0", s.options)
+		g.serve(t, redistest.FreeAddr(t), s.options) // which stays free while it is away
 		s.gates, s.links = append(s.gates, g), append(s.links, startLink(t, g.addr))
 	}
 	modes := []config.Mode{config.TwoPhase, config.Fused, config.TwoPhase}
