@@ -43,7 +43,8 @@
 //     at once, they cannot exceed what the limit would admit at that moment. Only
 //     when an instance reports what it used is it taken out, as of the moment when
 //     the last was used; of a window in much use, as of the end of each 10 ms in
-//     which some was.
+//     which some was. What comes back of a window after that is told with its instant,
+//     and struck from what was used then or before.
 //   - What a request waits for counts as used when it is granted, and what is not
 //     taken within 10 ms comes back.
 //   - A lease lasts 3 s here and 6 s in Redis. Who is killed, stopped or has its
@@ -175,7 +176,7 @@
 //
 // # What it was run on
 //
-// The tests of this package pass on Redis 7.0.15, Redis 6.0.16 and Valkey 8.1.1, as
-// Debian packages them: REDIS_SERVER, REDIS_CLI and REDIS_SENTINEL name the
+// The tests of this package, and those of upstreams that need a store, pass on Redis
+// 6.0.16, 7.0.15 and 8.0.2 and on Valkey 8.1.1, as Debian packages them: REDIS_SERVER, REDIS_CLI and REDIS_SENTINEL name the
 // programs that they start.
 package redis

@@ -90,7 +90,7 @@ func TestSpendingIsAccountedFor(t *testing.T) {
 			for seed := range uint64(3) {
 				w := &wire{rng: rand.New(rand.NewPCG(seed, 7)), faults: c.faults}
 				clock := newFake()
-				o := Options{Addresses: []string{s.Addr}, fake: clock.now, wire: w.carry, Prefix: fmt.Sprintf("exact/%s/%d", strings.ReplaceAll(name, " ", ""), seed), Instances: 3}
+				o := Options{Addresses: []string{s.Addr}, fake: clock.now, wire: w.carry, Prefix: fmt.Sprintf("exact/%s/%d", strings.ReplaceAll(name, " ", ""), seed), Instances: 3, Timeout: time.Minute}
 				var all []*Cluster
 				var own []*limits.Limiter
 				for range 3 {

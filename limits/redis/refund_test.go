@@ -24,7 +24,7 @@ func TestRefundsOfAWindow(t *testing.T) {
 			var all []*Cluster
 			var own []*limits.Limiter
 			for range 3 {
-				c := byHand(t, Options{Addresses: []string{s.Addr}, Prefix: "refunds/" + name, fake: clock.now})
+				c := byHand(t, Options{Addresses: []string{s.Addr}, Prefix: "refunds/" + name, fake: clock.now, Timeout: time.Minute})
 				all, own = append(all, c), append(own, c.limiter(compile(t, l), "g", "k"))
 			}
 			type request struct {

@@ -100,6 +100,9 @@ type note struct {
 	text              string
 }
 
+// maxNote bounds what is remembered of one limiter.
+const maxNote = 1000
+
 // after reports whether n is of a later state than m.
 func (n *note) after(m *note) bool {
 	return cmp.Or(cmp.Compare(n.reset, m.reset), cmp.Compare(n.epoch, m.epoch), cmp.Compare(n.seq, m.seq)) > 0
@@ -138,7 +141,7 @@ func parseNote(kind limits.Kind, text string) (note, limits.State, error) {
 	n, st := note{text: text}, limits.State{Kind: kind}
 	f := strings.Split(text, " ")
 	bad := fmt.Errorf("%w: %q", errAnswer, text)
-	if len(f) != 7 { // the last is for the scripts alone
+	if len(f) != 7 || len(text) > maxNote { // the last is for the scripts alone
 		return n, st, bad
 	}
 	var errs [6]error

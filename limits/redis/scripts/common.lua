@@ -327,6 +327,8 @@ local function state(spec, a, b, c)
   return st
 end
 
+local BASES = 4 -- that a key remembers
+
 -- bases reads what a key was begun from when the store had lost it, the last first.
 local function bases(text)
   local all = {}
@@ -338,6 +340,7 @@ local function bases(text)
     was.of, was.epoch, was.seq = of, count(epoch), count(seq)
     all[#all + 1] = was
   end
+  if #all > BASES then corrupt('bases') end
   return all
 end
 
@@ -393,14 +396,14 @@ local function add(st, k, n, from)
           k.merge(st, from[above], from[above + 1])
           table.insert(st.bases, 1, from[above])
         end
-        st.bases[5] = nil
+        st.bases[BASES + 1] = nil
         return
       end
     end
   end
   k.merge(st, n, #st.bases > 0 and n or nil)
   table.insert(st.bases, 1, n)
-  st.bases[5] = nil
+  st.bases[BASES + 1] = nil
 end
 
 -- known is what the caller remembers: "reset epoch seq a b c bases". Where the store has its entry, that is in there;
@@ -421,7 +424,7 @@ local function remember(st, k, spec, known, id, session, held)
     st.epoch, st.news, st.begun = math.max(fresh, n.epoch + 1), n.seq > 0, true
     if st.news then
       table.insert(from, 1, n)
-      st.bases, from[5] = from, nil
+      st.bases, from[BASES + 1] = from, nil
     end
     return st
   end
@@ -440,7 +443,7 @@ local function remember(st, k, spec, known, id, session, held)
   end
   st.epoch, st.begun, st.seq = math.max(fresh, n.epoch + 1, st.epoch + 1), true, math.max(n.seq, st.seq)
   table.insert(from, 1, n)
-  st.bases, from[5] = from, nil
+  st.bases, from[BASES + 1] = from, nil
   return st
 end
 
