@@ -17,14 +17,22 @@ import (
 
 // program is tollgate-eso as a process.
 type program struct {
-	cmd  *exec.Cmd
-	addr string // of the webhooks
+	cmd    *exec.Cmd
+	addr   string // of the webhooks
+	status string // of the status
 }
 
 func startProgram(t *testing.T, binary, config, dir string) *program {
 	t.Helper()
-	p := &program{cmd: exec.Command(binary, "run", "--config", config, "--data-dir", dir)}
-	p.cmd.Env = append(os.Environ(), "KUBECONFIG="+cluster.Kubeconfig)
+	cmd := exec.Command(binary, "run", "--config", config, "--data-dir", dir)
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+cluster.Kubeconfig)
+	return follow(t, cmd)
+}
+
+// follow starts the program and reads where it listens.
+func follow(t *testing.T, cmd *exec.Cmd) *program {
+	t.Helper()
+	p := &program{cmd: cmd}
 	log, err := p.cmd.StderrPipe()
 	must(t, err)
 	must(t, p.cmd.Start())
@@ -36,9 +44,9 @@ func startProgram(t *testing.T, binary, config, dir string) *program {
 	})
 	lines := bufio.NewScanner(log)
 	for lines.Scan() {
-		var line struct{ Msg, Webhooks string }
+		var line struct{ Msg, Webhooks, Status string }
 		if json.Unmarshal(lines.Bytes(), &line) == nil && line.Msg == "running" {
-			p.addr = line.Webhooks
+			p.addr, p.status = line.Webhooks, line.Status
 			go func() { _, _ = io.Copy(io.Discard, log) }() // ends with the process
 			return p
 		}
