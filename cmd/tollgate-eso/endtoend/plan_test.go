@@ -24,6 +24,7 @@ func TestK26PlanOfACluster(t *testing.T) {
 		t.Helper()
 		cmd := exec.CommandContext(t.Context(), binary, append([]string{"plan", "--cluster", "-o", "json", "--store", "SecretStore/" + ns + "/keeper"}, args...)...)
 		cmd.Env = append(os.Environ(), "KUBECONFIG="+cluster.Kubeconfig)
+		cmd.Stderr = t.Output()
 		out, _ := cmd.Output() // the exit code is looked at
 		var report map[string]any
 		if err := json.Unmarshal(out, &report); err != nil {
