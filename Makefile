@@ -140,6 +140,10 @@ bench-telemetry: build ## What telling costs: CPU per request with all on beside
 stress: ## 10^8 decisions by 8 goroutines, their history checked: not one too many
 	go test -count=1 -run TestStress ./limits -limits.stress 12500000 -v
 
+.PHONY: simulation
+simulation: ## 100 instances and a million keys on one Redis, by a fake clock: bound, usable share, calls (3 GB, 4 minutes)
+	go test -count=1 -timeout 60m -run Simulation ./limits/redis -v -args -sim-keys 1000000 -sim-rate 500
+
 .PHONY: plots
 plots: ## Draw what each kind of limit admits: limits/testdata/curves/*.svg
 	go test -count=1 -run Curves ./limits -plots

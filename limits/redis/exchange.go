@@ -258,7 +258,11 @@ func (l *limit) dry(wait time.Duration, more int64) time.Duration {
 	if l.spec.Interval() == 0 {
 		return wait
 	}
-	return max(wait, min(wait<<min(l.vain, 4), l.fill()/2))
+	most := l.fill() / 2
+	if n := l.cluster.instances(); n > 4 { // of many one asks soon enough
+		most = max(most, min(most*time.Duration(n)/4, maxKept))
+	}
+	return max(wait, min(wait<<min(l.vain, 5), most))
 }
 
 // pause is how long after an exchange the next may be that brings more: so long

@@ -12,8 +12,8 @@ import (
 
 // TestCallsOfAHotKey: on a key in much use, of which three instances make 80, 10
 // and 10 % of the decisions, one call is made for 100 of them, whether the limit
-// is far off, reached or long used up; two to four for 200 a second. At least 95 %
-// of the limit can be used.
+// is far off, reached or long used up; one to four for 200 a second. More are made
+// about a pace and a bucket that is small. At least 95 % of the limit can be used.
 func TestCallsOfAHotKey(t *testing.T) {
 	s := redistest.Start(t)
 	const sec = time.Second
@@ -31,6 +31,9 @@ func TestCallsOfAHotKey(t *testing.T) {
 		"ten times over":     {limits.Limit{Kind: limits.Rate, N: 200, Period: sec}, 2000, 1},
 		"small, far over":    {limits.Limit{Kind: limits.Rate, N: 5, Period: sec}, 1000, 1},
 		"quota":              {limits.Limit{Kind: limits.Quota, N: 1_000_000, Calendar: limits.Day}, 500, 1},
+		"pace, thrice over":  {limits.Limit{Kind: limits.Pace, N: 200, Period: sec}, 600, 45},
+		"pace, far over":     {limits.Limit{Kind: limits.Pace, N: 200, Period: sec}, 4000, 15},
+		"small burst":        {limits.Limit{Kind: limits.Rate, N: 1000, Period: sec, Burst: 100}, 1000, 9},
 		"quota, used up":     {limits.Limit{Kind: limits.Quota, N: 100, Calendar: limits.Day}, 300, 1},
 		"fixed":              {limits.Limit{Kind: limits.FixedWindow, N: 2000, Period: sec}, 1500, 1},
 		"fixed, reached":     {limits.Limit{Kind: limits.FixedWindow, N: 1000, Period: sec}, 1000, 1},
