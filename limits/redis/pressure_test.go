@@ -142,7 +142,7 @@ func TestPausesAreShared(t *testing.T) {
 func TestOneProbe(t *testing.T) {
 	s := redistest.Start(t)
 	o := Options{Clock: limits.NewClock()}
-	c, a := joinUpstream(t, s, o)
+	_, a := joinUpstream(t, s, o)
 	_, b := joinUpstream(t, s, o)
 	now := o.Clock.Now()
 	a.do(func() { a.gate.Merge(now, pressure.State{Until: now.Add(time.Minute), Last: now, Violations: 1}) })
@@ -161,7 +161,8 @@ func TestOneProbe(t *testing.T) {
 	b.until(t, "no pause", func() bool { return b.gate.Phase(o.Clock.Now()) == pressure.Frozen })
 
 	o.Prefix = "short"
-	c, a = joinUpstream(t, s, o)
+	c, again := joinUpstream(t, s, o)
+	a = again
 	_, b = joinUpstream(t, s, o)
 	now = o.Clock.Now()
 	a.do(func() {
