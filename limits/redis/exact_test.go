@@ -91,12 +91,7 @@ func TestSpendingIsAccountedFor(t *testing.T) {
 				w := &wire{rng: rand.New(rand.NewPCG(seed, 7)), faults: c.faults}
 				clock := newFake()
 				o := Options{Addresses: []string{s.Addr}, fake: clock.now, wire: w.carry, Prefix: fmt.Sprintf("exact/%s/%d", strings.ReplaceAll(name, " ", ""), seed), Instances: 3, Timeout: time.Minute}
-				var all []*Cluster
-				var own []*limits.Limiter
-				for range 3 {
-					i := byHand(t, o)
-					all, own = append(all, i), append(own, i.limiter(compile(t, limits.Limit{Kind: limits.Quota, N: 3000, Calendar: limits.Day}), "g", "k"))
-				}
+				all, own := threeByHand(t, compile(t, limits.Limit{Kind: limits.Quota, N: 3000, Calendar: limits.Day}), o)
 				key := limitOf(own[0]).key
 				used, old := int64(0), ""
 				if len(c.faults) > 0 {

@@ -49,13 +49,8 @@ func TestCallsOfAHotKey(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			clock := newFake()
-			var all []*Cluster
-			var own []*limits.Limiter
 			spec := compile(t, c.limit)
-			for range 3 {
-				i := byHand(t, Options{Addresses: []string{s.Addr}, Prefix: "hot/" + name, fake: clock.now})
-				all, own = append(all, i), append(own, i.limiter(spec, "g", "k"))
-			}
+			all, own := threeByHand(t, spec, Options{Addresses: []string{s.Addr}, Prefix: "hot/" + name, fake: clock.now})
 			rng, model := rand.New(rand.NewPCG(1, 2)), limitstest.NewModel(spec.Limit())
 			most := limitstest.NewModel(spec.Limit())
 			const warm, lasts = 2 * sec, 12 * sec

@@ -62,15 +62,8 @@ func TestLeasedStaysWithinTheLimit(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			clock := newFake()
-			var all []*Cluster
-			var own []*limits.Limiter
 			spec := compile(t, c.limit)
-			for range 3 {
-				i := join(t, Options{Addresses: []string{s.Addr}, Prefix: "bound/" + name, fake: clock.now})
-				i.stop() // by hand
-				i.running.Wait()
-				all, own = append(all, i), append(own, i.limiter(spec, "g", "k"))
-			}
+			all, own := threeByHand(t, spec, Options{Addresses: []string{s.Addr}, Prefix: "bound/" + name, fake: clock.now})
 			rng := rand.New(rand.NewPCG(1, 2))
 			model := limitstest.NewModel(spec.Limit())
 			most := limitstest.NewModel(spec.Limit())

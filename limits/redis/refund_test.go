@@ -21,12 +21,7 @@ func TestRefundsOfAWindow(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			clock := newFake()
-			var all []*Cluster
-			var own []*limits.Limiter
-			for range 3 {
-				c := byHand(t, Options{Addresses: []string{s.Addr}, Prefix: "refunds/" + name, fake: clock.now, Timeout: time.Minute})
-				all, own = append(all, c), append(own, c.limiter(compile(t, l), "g", "k"))
-			}
+			all, own := threeByHand(t, compile(t, l), Options{Addresses: []string{s.Addr}, Prefix: "refunds/" + name, fake: clock.now, Timeout: time.Minute})
 			type request struct {
 				at, back limits.Time // back: 0, or when it is given back
 				of       *limits.Limiter

@@ -21,6 +21,17 @@ func byHand(t *testing.T, o Options) *Cluster {
 	return c
 }
 
+// threeByHand returns three such instances, and the limiter that they share as each
+// of them has it.
+func threeByHand(t *testing.T, spec *limits.Spec, o Options) (all []*Cluster, own []*limits.Limiter) {
+	t.Helper()
+	for range 3 {
+		c := byHand(t, o)
+		all, own = append(all, c), append(own, c.limiter(spec, "g", "k"))
+	}
+	return all, own
+}
+
 // TestTheWarmUpIsOneForAll opens a limit gently on two instances at once; a
 // third that comes later finds the grace over.
 func TestTheWarmUpIsOneForAll(t *testing.T) {
