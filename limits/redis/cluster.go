@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"net/url"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -173,7 +172,7 @@ func (c *Cluster) watch(ctx context.Context) {
 // beat says that this instance is there, or with gone set that it leaves.
 func (c *Cluster) beat(ctx context.Context, gone bool) {
 	key := c.o.Prefix + "{instances}"
-	if c.part(key).down.Load() {
+	if c.link(key).down.Load() {
 		return
 	}
 	if err := c.tell(ctx, key, gone); err != nil && ctx.Err() == nil {
@@ -182,11 +181,7 @@ func (c *Cluster) beat(ctx context.Context, gone bool) {
 }
 
 func (c *Cluster) tell(ctx context.Context, key string, gone bool) error {
-	left := "0"
-	if gone {
-		left = "1"
-	}
-	a := c.run(ctx, []call{{c.scripts.beat, []string{key}, []string{c.id, strconv.FormatInt(beatLasts.Milliseconds(), 10), left}}})[0]
+	a := c.run(ctx, []call{{c.scripts.beat, []string{key}, []string{c.id, num(beatLasts.Milliseconds()), bit(gone)}}})[0]
 	if a.err != nil || len(a.values) != 1 {
 		return a.err
 	}
@@ -249,7 +244,8 @@ func (c *Cluster) share(key string, limiter *limits.Limiter) {
 	if !shareable(limiter.Spec()) {
 		return
 	}
-	l := &limit{cluster: c, key: key, holder: c.id, known: noteOf(limiter.State()), session: c.session.Add(1)}
+	l := &limit{cluster: c, key: key, holder: c.id, known: noteOf(limiter.State())}
+	l.account.session = c.session.Add(1)
 	limiter.Lend(&l.lease, l)
 	l.spec, l.specText = limiter.Spec(), specText(limiter.Spec())
 }

@@ -20,7 +20,7 @@
 // since the grace comes once. In PREFIX{instances} every instance leaves its name
 // once a second; after five seconds without it counts as gone.
 //
-// The mathematics are in Lua, once for both modes (scripts/common.lua). Time is
+// The mathematics are in Lua, once for both modes (scripts, a file for each kind). Time is
 // Redis' own: instances' clocks may differ. What Lua cannot know, when the days
 // of a calendar somewhere begin, a call brings along for three periods; if Redis'
 // clock lies in none of them the script says what time it is, and is called again.

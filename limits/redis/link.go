@@ -29,13 +29,11 @@ const (
 	settleFor  = 700 * time.Millisecond // twice as long as another's probe, and the report that follows, take
 )
 
-func (c *Cluster) linkOf(key string) *link { return &c.links[int(slotOf(key))*numLinks/16384] }
-
-// part returns the link that counts for a key: there is one for all unless
+// link returns the link that counts for a key: there is one for all unless
 // Redis is a cluster.
-func (c *Cluster) part(key string) *link {
+func (c *Cluster) link(key string) *link {
 	if c.sharded.Load() {
-		return c.linkOf(key)
+		return &c.links[int(slotOf(key))*numLinks/16384]
 	}
 	return &c.links[0]
 }

@@ -101,7 +101,7 @@ func (p *Pressure) exchange(ctx context.Context, u Upstreams) {
 	c := p.cluster
 	now := c.now()
 	reports := u.Reports(now)
-	if len(reports) == 0 || c.part(p.key("")).down.Load() {
+	if len(reports) == 0 || c.link(p.key("")).down.Load() {
 		return
 	}
 	calls := make([]call, len(reports))
@@ -127,7 +127,7 @@ func (p *Pressure) exchange(ctx context.Context, u Upstreams) {
 // it was granted; an error, that Redis is away.
 func (p *Pressure) Claim(ctx context.Context, r pressure.Report, lasts time.Duration) (pressure.Heard, error) {
 	c, key := p.cluster, p.key(r.ID)
-	if c.part(key).down.Load() {
+	if c.link(key).down.Load() {
 		return pressure.Heard{}, errAbsent
 	}
 	now := c.now()
@@ -139,8 +139,6 @@ func (p *Pressure) Claim(ctx context.Context, r pressure.Report, lasts time.Dura
 }
 
 func (p *Pressure) call(now limits.Time, r *pressure.Report, probe time.Duration) call {
-	num := func(n int64) string { return strconv.FormatInt(n, 10) }
-	flag := map[bool]string{false: "0", true: "1"}
 	ago := func(t limits.Time) string {
 		if t == 0 {
 			return "-1"
@@ -158,10 +156,10 @@ func (p *Pressure) call(now limits.Time, r *pressure.Report, probe time.Duration
 		reason = "-"
 	}
 	return call{p.cluster.scripts.pressure, []string{p.key(r.ID)}, []string{
-		p.cluster.id, num(r.Gate.Stamp), ago(r.Gate.Last), left, strconv.Itoa(min(r.Gate.Violations, 999_999)), flag[r.Gate.Proved], reason[:min(len(reason), 300)],
+		p.cluster.id, num(r.Gate.Stamp), ago(r.Gate.Last), left, strconv.Itoa(min(r.Gate.Violations, 999_999)), bit(r.Gate.Proved), reason[:min(len(reason), 300)],
 		ago(r.Reset),
-		num(max(1, int64(r.Share.Value*1e6+0.5))), strconv.Itoa(min(r.Share.Times, 999)), num(max(0, now.Sub(r.Share.Changed).Milliseconds())), num(r.ShareStamp), flag[r.ShareNew],
-		num(r.Seen.Long), num(r.Seen.Short), flag[r.Seen.Whole], num(r.SeenLong / 1e6), claim,
+		num(max(1, int64(r.Share.Value*1e6+0.5))), strconv.Itoa(min(r.Share.Times, 999)), num(max(0, now.Sub(r.Share.Changed).Milliseconds())), num(r.ShareStamp), bit(r.ShareNew),
+		num(r.Seen.Long), num(r.Seen.Short), bit(r.Seen.Whole), num(r.SeenLong / 1e6), claim,
 	}}
 }
 

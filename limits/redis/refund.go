@@ -46,29 +46,28 @@ func addSlice(to []slice, s slice) []slice {
 // is struck from the slice that it was noted in, or one before, else Redis is told
 // by the next report; mu is held. It returns how many were struck.
 func (l *limit) takeBack() (struck int64) {
-	for _, r := range l.back.take() {
-		if r.at <= l.toldAt && !l.keeps {
-			l.undone, l.undid = addSlice(l.undone, r), l.undid+r.n
+	w := &l.window
+	for _, r := range l.turns.back.take() {
+		if r.at <= w.toldAt && !w.keeps {
+			w.undone, w.undid = addSlice(w.undone, r), w.undid+r.n
 			continue
 		}
 		i := 0
-		for i < len(l.slices)-1 && l.slices[i].at < r.at {
+		for i < len(w.slices)-1 && w.slices[i].at < r.at {
 			i++
 		}
-		for ; i >= 0 && i < len(l.slices) && r.n > 0; i-- {
-			some := min(r.n, l.slices[i].n)
-			l.slices[i].n -= some
-			l.noted -= some
+		for ; i >= 0 && i < len(w.slices) && r.n > 0; i-- {
+			some := w.strike(i, r.n)
 			struck, r.n = struck+some, r.n-some
 		}
 	}
 	return struck
 }
 
-// undoneText tells what came back of which Redis knows, in nanoseconds ago; mu is held.
-func (l *limit) undoneText(now limits.Time) []byte {
+// undoneText tells what came back of which Redis knows, in nanoseconds ago.
+func (w *window) undoneText(now limits.Time) []byte {
 	var text []byte
-	for _, s := range l.undone {
+	for _, s := range w.undone {
 		text = fmt.Appendf(text, "-%d/%d,", s.n, max(now.Sub(s.at), 0))
 	}
 	return text

@@ -13,25 +13,40 @@ import (
 	"github.com/redis/rueidis"
 )
 
-//go:embed scripts/common.lua
-var commonLua string
+// The scripts, in parts of which each needs those before it.
+var (
+	//go:embed scripts/text.lua
+	textLua string
+	//go:embed scripts/kind.lua
+	kindLua string
+	//go:embed scripts/bucket.lua
+	bucketLua string
+	//go:embed scripts/counter.lua
+	counterLua string
+	//go:embed scripts/window.lua
+	windowLua string
+	//go:embed scripts/idle.lua
+	idleLua string
+	//go:embed scripts/value.lua
+	valueLua string
+	//go:embed scripts/open.lua
+	openLua string
 
-//go:embed scripts/take.lua
-var takeLua string
-
-//go:embed scripts/lease.lua
-var leaseLua string
-
-//go:embed scripts/pressure.lua
-var pressureLua string
-
-//go:embed scripts/beat.lua
-var beatLua string
+	//go:embed scripts/take.lua
+	takeLua string
+	//go:embed scripts/lease.lua
+	leaseLua string
+	//go:embed scripts/pressure.lua
+	pressureLua string
+	//go:embed scripts/beat.lua
+	beatLua string
+)
 
 // script is what Redis runs.
 type script struct{ body, sha string }
 
-func newScript(body string) script {
+func newScript(parts ...string) script {
+	body := strings.Join(parts, "\n")
 	sum := sha1.Sum([]byte(body)) // the name that Redis gives it
 	return script{body, hex.EncodeToString(sum[:])}
 }
@@ -40,7 +55,10 @@ func newScript(body string) script {
 type scripts struct{ take, lease, beat, pressure script }
 
 func newScripts() scripts {
-	return scripts{newScript(commonLua + takeLua), newScript(commonLua + leaseLua), newScript(beatLua), newScript(pressureLua)}
+	limited := func(last string) script {
+		return newScript(textLua, kindLua, bucketLua, counterLua, windowLua, idleLua, valueLua, openLua, last)
+	}
+	return scripts{take: limited(takeLua), lease: limited(leaseLua), beat: newScript(beatLua), pressure: newScript(pressureLua)}
 }
 
 // call is one run of a script on keys of one slot.

@@ -21,6 +21,15 @@ const (
 	longAgo = -1 << 60      // no instant of a decision is before it
 )
 
+func num(n int64) string { return strconv.FormatInt(n, 10) }
+
+func bit(yes bool) string {
+	if yes {
+		return "1"
+	}
+	return "0"
+}
+
 func formatTime(t limits.Time) string {
 	if t < longAgo {
 		return "-"

@@ -80,7 +80,7 @@ func TestAKeptWindowHolds(t *testing.T) {
 					if !back && most.Take(now, n) {
 						possible++
 					}
-					if limitOf(own[i]).keeps {
+					if limitOf(own[i]).window.keeps {
 						kept++
 					}
 					step(all)
