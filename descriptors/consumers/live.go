@@ -73,7 +73,7 @@ func (r *Registry) activateID(now limits.Time, id string) *grant {
 	if g := c.byID.Load(); g != nil {
 		return g
 	}
-	g := newGrant(c, "", never, e.record.view().disabled, r.limiters(now, c, scopeID, ""), state{new(atomic.Uint32)})
+	g := newIDGrant(c, e.record.view().disabled, r.limiters(now, c, scopeID, ""))
 	c.byID.Store(g)
 	return g
 }
@@ -180,6 +180,11 @@ func (r *Registry) drop(c *caller, rec record) {
 	r.releaseTerms(c.terms)
 }
 
+// newIDGrant makes the grant of a consumer's id, which has a state of its own.
+func newIDGrant(c *caller, disabled bool, ls []*limits.Limiter) *grant {
+	return newGrant(c, "", never, disabled, ls, state{new(atomic.Uint32)})
+}
+
 func newGrant(c *caller, token string, expires limits.Time, disabled bool, ls []*limits.Limiter, st state) *grant {
 	return &grant{caller: c, token: token, limiters: ls, expires: expires, disabled: disabled, state: st, turn: st.turn()}
 }
@@ -274,7 +279,7 @@ func (r *Registry) rebuild(now limits.Time, from, to *snapshot, old consumerEntr
 	}
 	if g := c.byID.Load(); g != nil {
 		watched := g.state.next()
-		n.byID.Store(newGrant(n, "", never, disabled, r.fit(now, g.limiters, c, n, scopeID, ""), state{new(atomic.Uint32)}))
+		n.byID.Store(newIDGrant(n, disabled, r.fit(now, g.limiters, c, n, scopeID, "")))
 		r.journal.follow(n.byID.Load(), watched)
 	}
 	remaining := tokensOf(e.record)
