@@ -60,11 +60,7 @@ func (m *fastBytes) Answered(calls int, code fastgrpc.Code, took time.Duration) 
 }
 
 func (m *fastBytes) decide(ctx context.Context, request, response []byte) (answer []byte, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			answer, err = nil, m.server.recovered(m.method, p)
-		}
-	}()
+	defer m.server.recovers(m.method, &err)
 	return m.handle(ctx, request, response)
 }
 

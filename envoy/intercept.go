@@ -13,12 +13,8 @@ import (
 // must not end the decisions for everybody else.
 func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
 	counts := s.metrics.method(info.FullMethod).begin()
-	defer func() {
-		if p := recover(); p != nil {
-			resp, err = nil, s.recovered(info.FullMethod, p)
-		}
-		counts.end(status.Code(err))
-	}()
+	defer func() { counts.end(status.Code(err)) }()
+	defer s.recovers(info.FullMethod, &err)
 	return handler(ctx, req)
 }
 
@@ -28,20 +24,21 @@ func (s *Server) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServ
 	defer cancel()
 	// Some streams, such as a watch of the health, last until the client goes. They must not hold up the end.
 	defer context.AfterFunc(s.stopping, cancel)()
-	defer func() {
-		if p := recover(); p != nil {
-			err = s.recovered(info.FullMethod, p)
-		}
-		counts.end(status.Code(err))
-	}()
+	defer func() { counts.end(status.Code(err)) }()
+	defer s.recovers(info.FullMethod, &err)
 	return handler(srv, endingStream{stream, ctx})
 }
 
-// recovered reports a panic. What was asked is not logged: it holds credentials.
-func (s *Server) recovered(method string, p any) error {
+// recovers, deferred, makes the panic of a handler the error of its call, and
+// reports it. What was asked is not logged: it holds credentials.
+func (s *Server) recovers(method string, err *error) {
+	p := recover()
+	if p == nil {
+		return
+	}
 	s.metrics.panicked()
 	s.log.Error("panic in a handler, please report it", "method", method, "panic", p, "stack", string(debug.Stack()))
-	return status.Error(codes.Internal, "internal error")
+	*err = status.Error(codes.Internal, "internal error")
 }
 
 // endingStream is a stream whose context ends with the server.
