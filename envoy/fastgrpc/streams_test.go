@@ -93,3 +93,43 @@ func TestStreamStates(t *testing.T) {
 		})
 	}
 }
+
+// A client may shrink and grow its header table at any time, in the midst of
+// an answer too: each block of every answer must fit the table of its moment.
+func TestHeaderTableSizes(t *testing.T) {
+	_, addr := serve(t, fastgrpc.Options{})
+	p := dial(t, addr)
+	id := uint32(1)
+	settle := func(size uint32, settings ...http2.Setting) {
+		p.must(p.fr.WriteSettings(append(settings, http2.Setting{ID: http2.SettingHeaderTableSize, Val: size})...))
+		p.until(func(f http2.Frame) bool {
+			settings, isSettings := f.(*http2.SettingsFrame)
+			return isSettings && settings.IsAck()
+		})
+		p.fr.ReadMetaHeaders.SetAllowedMaxDynamicTableSize(size)
+	}
+	for _, size := range []uint32{4096, 0, 4096, 60, 100, 255, 256, 0, 1 << 20, 4096} {
+		settle(size, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 8})
+		for range 4 {
+			for _, call := range []struct {
+				method string
+				want   reply
+			}{{echo, ok("\x05 and")}, {fail, reply{HTTP: "200", Status: "5", Message: " and"}}} {
+				p.call(id, call.method, "\x05 and")
+				p.must(p.fr.WriteWindowUpdate(id, 100)) // now the rest of the answer may come
+				if got := p.reply(id); got != call.want {
+					t.Fatalf("reply with a header table of %d = %v, want %v", size, got, call.want)
+				}
+				id += 2
+			}
+		}
+		// One whose beginning is encoded for this table and whose end for the next.
+		p.call(id, echo, "\x05 and")
+		settle(0)
+		p.must(p.fr.WriteWindowUpdate(id, 100))
+		if got := p.reply(id); got.Status != "0" {
+			t.Fatalf("reply whose table of %d is taken away on its way = %v, want ok", size, got)
+		}
+		id += 2
+	}
+}
