@@ -45,6 +45,7 @@ type extra struct {
 	peak  peak            // of a limit that was changed while it was used up
 	lease *Lease          // of a limiter that decides by one
 	heir  atomic.Pointer[heir]
+	doubt atomic.Pointer[doubt]
 	line  atomic.Pointer[line] // of a limiter's first bucket: who waits for the limiter
 }
 
@@ -315,7 +316,9 @@ func (b *bucket) inherit(old *bucket) {
 // share lets b have the state of old's that does not fit a bucket.
 func (b *bucket) share(old *bucket) {
 	if m := old.more(); m != nil {
-		b.setMore(&extra{ring: m.ring, cells: m.cells, store: m.store, used: m.used, peak: m.peak, lease: m.lease})
+		x := &extra{ring: m.ring, cells: m.cells, store: m.store, used: m.used, peak: m.peak, lease: m.lease}
+		x.doubt.Store(m.doubt.Load())
+		b.setMore(x)
 	}
 }
 
@@ -344,12 +347,6 @@ func pack(z int64) uint64          { return uint64(z) << 1 }
 func unpack(w uint64) int64        { return int64(w) >> 1 }
 func clamp(t Time) int64           { return min(max(int64(t), earliest), latest) }
 func sub(a, b int64) time.Duration { return time.Duration(max(0, a-b)) }
-
-// clockSet is how far back a clock may be read and still be the same clock.
-// Goroutines read it at slightly different times. A later step back means that
-// the clock was set: refill then goes on from there, and starts from nothing,
-// so that it is neither a gift nor a standstill for as long as the step.
-const clockSet = int64(time.Second)
 
 // blocked is the engine of a limit of 0. It remembers what was used.
 type blocked struct{}

@@ -68,6 +68,12 @@ func (c *counter) set(b *bucket, index, count int64) {
 	b.word.Store(w)
 }
 
+// started returns when the period that is stored began.
+func (c *counter) started(b *bucket, w uint64) int64 {
+	index, _ := c.unpack(b, w)
+	return c.periods.start(index)
+}
+
 // now returns the period that counts for a request at t, and what is used in
 // it, given what is stored. set says that the clock was set back: the period
 // that it is in now counts as used up.
@@ -97,6 +103,10 @@ func (c *counter) take(b *bucket, now Time, n int64) (Decision, step) {
 			return Decision{}, follow
 		}
 		p, used, set := c.now(b, w, t)
+		if set && !b.wasSet(t) {
+			t = c.started(b, w)
+			continue
+		}
 		admit := n <= c.n-used
 		if !admit && !set {
 			return c.decide(p, used, t, 0, n), done
@@ -125,6 +135,10 @@ func (c *counter) peek(b *bucket, now Time, ahead, n int64) (Decision, step) {
 		if !set {
 			return c.decide(p, used, t, ahead, n), done
 		}
+		if !b.wasSet(t) {
+			t = c.started(b, w)
+			continue
+		}
 		next, ok := c.pack(b.start.Load(), p.index, used)
 		if !ok {
 			return Decision{}, renew
@@ -141,10 +155,14 @@ func (s *Spec) recounts(o *Spec) bool {
 		s.limit.N > 0 && o.limit.N > 0
 }
 
-// recount fills b with the count of the sealed old one, be it more than n.
+// recount fills b with the count of the sealed old one, be it more than n. It
+// leaves it to the next decision to say whether the clock was set back.
 func (c *counter) recount(b, old *bucket, now Time) {
-	was := old.spec().engine.(*counter)
-	p, used, _ := was.now(old, old.word.Load(), clamp(now))
+	was, word := old.spec().engine.(*counter), old.word.Load()
+	p, used, set := was.now(old, word, clamp(now))
+	if set {
+		p.index, used = was.unpack(old, word)
+	}
 	c.set(b, p.index, min(used, 1<<c.width-1))
 }
 
@@ -231,18 +249,12 @@ func (c *counter) state(b *bucket) State {
 }
 
 func (c *counter) load(b *bucket, now Time, st State) {
-	t := clamp(now)
-	p, last, count := c.periods.at(t), c.periods.at(clamp(Time(st.A))), c.n
+	p, last, count := c.periods.at(clamp(now)), c.periods.at(clamp(Time(st.A))), c.n
 	if st.Kind == b.spec().limit.Kind {
 		count = min(max(st.B, 0), 1<<c.width-1)
 	}
-	switch {
-	case last.index < p.index:
-		count = 0
-	case last.start-t > clockSet:
-		count = c.n
-	default:
-		p = last
+	if last.index < p.index {
+		last, count = p, 0
 	}
-	c.set(b, p.index, count)
+	c.set(b, last.index, count)
 }

@@ -114,9 +114,11 @@
 // slightly different moments. A limiter that is given a time a little before one
 // it has seen, up to a second, takes the clock to stand still until it has caught
 // up: nothing is refilled and nothing is lost. A step back of more than a second
-// means that the clock was set. The limiter then goes on from there with nothing
-// saved up, which is neither a gift nor a standstill for as long as the step.
-// What the time that is now to come again had used is forgotten.
+// means that the clock was set, unless it was that of one goroutine alone, which was
+// stopped between the clock and the limiter, by a busy machine or with its container:
+// so time stands still until it is sure, for a tenth of a second. The limiter then
+// goes on from there with nothing saved up, which is neither a gift nor a standstill
+// for as long as the step. What the time that is now to come again had used is forgotten.
 //
 // # Waiting
 //

@@ -80,7 +80,10 @@ func (r *idleReset) take(b *bucket, now Time, n int64) (Decision, step) {
 		}
 		k := r.unpack(b, word)
 		if k.last-t > clockSet {
-			return Decision{}, renew
+			if b.wasSet(t) {
+				return Decision{}, renew
+			}
+			t = k.last
 		}
 		k = r.at(k, t)
 		if n > r.n-k.count {
@@ -119,7 +122,10 @@ func (r *idleReset) peek(b *bucket, now Time, ahead, n int64) (Decision, step) {
 			continue
 		}
 		if k.last-t > clockSet {
-			return Decision{}, renew
+			if b.wasSet(t) {
+				return Decision{}, renew
+			}
+			t = k.last
 		}
 		return r.decide(r.at(k, t), t, ahead, n), done
 	}
@@ -179,7 +185,11 @@ func (r *idleReset) refund(b *bucket, now Time, n int64) step {
 }
 
 func (r *idleReset) used(b *bucket, now Time) share {
-	return shareOf(r.at(r.unpack(b, b.word.Load()), clamp(now)).count, r.n)
+	k, t := r.unpack(b, b.word.Load()), clamp(now)
+	if k.last-t > clockSet {
+		return shareOf(r.n, r.n)
+	}
+	return shareOf(r.at(k, t).count, r.n)
 }
 
 // renew takes the clock as set back: the limiter is used up from there.

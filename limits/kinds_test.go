@@ -35,8 +35,9 @@ func TestKindSteps(t *testing.T) {
 			{9 * time.Second, 1, true, 0, 0, time.Second},
 			{9 * time.Second, 4, false, 0, limits.Never, time.Second},
 			{10 * time.Second, 3, true, 0, 0, 10 * time.Second},
-			{9500 * ms, 1, false, 0, 10500 * ms, 10500 * ms},                 // a little behind: still the later window
-			{5 * time.Second, 1, false, 0, 5 * time.Second, 5 * time.Second}, // set back: used up
+			{9500 * ms, 1, false, 0, 10500 * ms, 10500 * ms},                   // a little behind: still the later window
+			{5 * time.Second, 1, false, 0, 10 * time.Second, 10 * time.Second}, // far behind: stopped on its way, or the clock was set
+			{5*time.Second + 100*ms, 1, false, 0, 4900 * ms, 4900 * ms},        // set back: used up
 			{10 * time.Second, 1, true, 2, 0, 10 * time.Second},
 		}},
 		{ofKind(limits.Window, 2, 10*time.Second), []row{
@@ -48,8 +49,10 @@ func TestKindSteps(t *testing.T) {
 			{10*time.Second - 1, 1, false, 0, 1, 4*time.Second + 1},
 			{10 * time.Second, 1, true, 0, 0, 10 * time.Second},
 			{14 * time.Second, 1, true, 0, 0, 10 * time.Second},
-			{-time.Hour, 1, false, 0, 10 * time.Second, 10 * time.Second}, // set back: used up
-			{-time.Hour + 10*time.Second, 2, true, 0, 0, 10 * time.Second},
+			{-time.Hour, 1, false, 0, 6 * time.Second, 10 * time.Second}, // far behind
+			{-time.Hour + 99*ms, 1, false, 0, 6 * time.Second, 10 * time.Second},
+			{-time.Hour + 100*ms, 1, false, 0, 10 * time.Second, 10 * time.Second}, // set back: used up
+			{-time.Hour + 100*ms + 10*time.Second, 2, true, 0, 0, 10 * time.Second},
 		}},
 		{ofKind(limits.IdleReset, 2, 10*time.Second), []row{
 			{0, 1, true, 1, 0, 10 * time.Second},
@@ -58,8 +61,9 @@ func TestKindSteps(t *testing.T) {
 			{19*time.Second - 1, 1, false, 0, 1, 1},
 			{19 * time.Second, 2, true, 0, 0, 10 * time.Second},
 			{18500 * ms, 1, false, 0, 10500 * ms, 10500 * ms},
-			{0, 1, false, 0, 10 * time.Second, 10 * time.Second},
-			{10 * time.Second, 1, true, 1, 0, 10 * time.Second},
+			{0, 1, false, 0, 10 * time.Second, 10 * time.Second},        // far behind
+			{100 * ms, 1, false, 0, 10 * time.Second, 10 * time.Second}, // set back: used up
+			{10*time.Second + 100*ms, 1, true, 1, 0, 10 * time.Second},
 		}},
 	}
 	for _, tt := range tests {

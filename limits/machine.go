@@ -130,6 +130,9 @@ func (m *machine) take(b *bucket, now Time, n int64) (Decision, step) {
 		if word&sealed != 0 {
 			return Decision{}, follow
 		}
+		if st.C-clamp(now) > clockSet && !b.wasSet(clamp(now)) {
+			now = Time(st.C)
+		}
 		st, t, set := m.steady(st, now)
 		st, d := m.decide(st, t, n)
 		switch {
@@ -152,6 +155,9 @@ func (m *machine) peek(b *bucket, now Time, ahead, n int64) (Decision, step) {
 		st, word := m.read(b)
 		if word&sealed != 0 {
 			return Decision{}, follow
+		}
+		if st.C-clamp(now) > clockSet && !b.wasSet(clamp(now)) {
+			now = Time(st.C)
 		}
 		st, t, set := m.steady(st, now)
 		if set {

@@ -43,12 +43,12 @@ func (g *gcra) plant(b *bucket, now Time, s seed) {
 }
 
 func (g *gcra) take(b *bucket, now Time, n int64) (Decision, step) {
-	return g.takeFrom(&b.word, clamp(now), n, neverUsed)
+	return g.takeFrom(b, &b.word, clamp(now), n, neverUsed)
 }
 
 // takeFrom takes from a bucket that was empty at the instant floor or later, and
 // whose z stands in word.
-func (g *gcra) takeFrom(word *atomic.Uint64, now, n, floor int64) (Decision, step) {
+func (g *gcra) takeFrom(b *bucket, word *atomic.Uint64, now, n, floor int64) (Decision, step) {
 	floor = max(floor, now-g.full)
 	for {
 		w := word.Load()
@@ -57,7 +57,11 @@ func (g *gcra) takeFrom(word *atomic.Uint64, now, n, floor int64) (Decision, ste
 		}
 		z := max(unpack(w), floor)
 		if z-now > clockSet {
-			word.CompareAndSwap(w, pack(now))
+			if b.wasSet(now) {
+				word.CompareAndSwap(w, pack(now))
+			} else {
+				now = z
+			}
 			continue
 		}
 		if n > g.burst {
@@ -83,20 +87,24 @@ func (g *gcra) refuse(now, z, when int64) Decision {
 }
 
 func (g *gcra) peek(b *bucket, now Time, ahead, n int64) (Decision, step) {
-	return g.peekFrom(&b.word, clamp(now), ahead, n, neverUsed)
+	return g.peekFrom(b, &b.word, clamp(now), ahead, n, neverUsed)
 }
 
-func (g *gcra) peekFrom(word *atomic.Uint64, now, ahead, n, floor int64) (Decision, step) {
+func (g *gcra) peekFrom(b *bucket, word *atomic.Uint64, now, ahead, n, floor int64) (Decision, step) {
 	w := word.Load()
 	if w&sealed != 0 {
 		return Decision{}, follow
 	}
 	z := max(unpack(w), floor, now-g.full)
 	if z-now > clockSet {
-		// The one thing that a look writes: or the wait that it answers would
-		// be one from another clock.
-		word.CompareAndSwap(w, pack(now))
-		return g.peekFrom(word, now, ahead, n, floor)
+		if b.wasSet(now) {
+			// The one thing that a look writes: or the wait that it answers
+			// would be one from another clock.
+			word.CompareAndSwap(w, pack(now))
+		} else {
+			now = z
+		}
+		return g.peekFrom(b, word, now, ahead, n, floor)
 	}
 	cost, ok := g.cost(ahead, n)
 	if !ok {

@@ -54,7 +54,8 @@ func TestRateSteps(t *testing.T) {
 		{"a clock set back refills from there", limits.Limit{Kind: limits.Rate, N: 10, Period: time.Second, Burst: 5}, []row{
 			{0, 5, true, 0, 0, 500 * ms},
 			{-time.Hour, 1, false, 0, 100 * ms, 500 * ms},
-			{-time.Hour + 100*ms, 1, true, 0, 0, 500 * ms},
+			{-time.Hour + 100*ms, 1, false, 0, 100 * ms, 500 * ms},
+			{-time.Hour + 200*ms, 1, true, 0, 0, 500 * ms},
 		}},
 		{"zero blocks", limits.Limit{Kind: limits.Rate, N: 0, Period: time.Second, WarmUp: limits.WarmUp{Grace: time.Second}}, []row{
 			{0, 1, false, 0, limits.Never, 0},

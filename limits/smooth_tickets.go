@@ -127,11 +127,14 @@ func (s *tickets) take(b *bucket, now Time, n int64) (Decision, step) {
 	for {
 		k, word := s.read(b)
 		last := b.seen.Load()
-		switch {
-		case word&sealed != 0:
+		if word&sealed != 0 {
 			return Decision{}, follow
-		case last-clamp(now) > clockSet:
-			return Decision{}, renew
+		}
+		if last-clamp(now) > clockSet {
+			if b.wasSet(clamp(now)) {
+				return Decision{}, renew
+			}
+			now = Time(last)
 		}
 		t := Time(max(clamp(now), last))
 		k, d := s.decide(k, t, n)
@@ -150,11 +153,14 @@ func (s *tickets) take(b *bucket, now Time, n int64) (Decision, step) {
 func (s *tickets) peek(b *bucket, now Time, ahead, n int64) (Decision, step) {
 	k, word := s.read(b)
 	last := b.seen.Load()
-	switch {
-	case word&sealed != 0:
+	if word&sealed != 0 {
 		return Decision{}, follow
-	case last-clamp(now) > clockSet:
-		return Decision{}, renew
+	}
+	if last-clamp(now) > clockSet {
+		if b.wasSet(clamp(now)) {
+			return Decision{}, renew
+		}
+		now = Time(last)
 	}
 	st, t := s.smooth.pack(k), Time(max(clamp(now), last))
 	d := s.Peek(st, t, n)

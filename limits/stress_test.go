@@ -57,7 +57,7 @@ func TestStress(t *testing.T) {
 			for made := 0; made < *stress && !t.Failed(); made += round {
 				history, stalled := hammer(t, tt.limit, round, uint64(made))
 				if stalled {
-					t.Log("a thread stood still between its clock and its limiter, which looks like a clock set back: this round proves nothing")
+					t.Log("a thread stood still between its clock and its limiter, which counts it at another instant: this round proves nothing")
 					continue
 				}
 				tt.check(t, tt.limit, history)

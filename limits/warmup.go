@@ -210,7 +210,7 @@ func (w *warming) phase(b *bucket, now int64) (warmth, step) {
 			return p, renew
 		case p.start == cold || p.start == warm || p.seen < 0 && now >= w.rampEnd(p.start):
 			return p, done
-		case w.wasSet(p, z, now):
+		case w.wasSet(p, z, now) && b.wasSet(now):
 			return p, renew
 		case p.seen < 0:
 			return p, done
@@ -300,7 +300,7 @@ func (w *warming) takeGrace(b *bucket, p warmth, now, n int64) (Decision, step) 
 		d.Allowed = true
 		return d, done
 	}
-	d, s := w.gcra.takeFrom(&b.word, now, n, neverUsed)
+	d, s := w.gcra.takeFrom(b, &b.word, now, n, neverUsed)
 	if s != done || !d.Allowed {
 		return w.peekGrace(b, p, now, 0, n)
 	}
@@ -379,7 +379,7 @@ func (w *warming) rampWhen(c curve, z, now, cost int64) int64 {
 func (w *warming) takeRamp(b *bucket, p warmth, now, n int64) (Decision, step) {
 	c := w.curve(p.start, ^p.seen)
 	if now >= c.end {
-		return w.takeFrom(&b.ramp, now, n, c.end-w.interval)
+		return w.takeFrom(b, &b.ramp, now, n, c.end-w.interval)
 	}
 	cost := n * w.interval
 	v, late := c.at(now), c.at(now-slack)
@@ -411,7 +411,7 @@ func (w *warming) inRamp(c curve, p warmth, now, z int64) Decision {
 func (w *warming) peekRamp(b *bucket, p warmth, now, ahead, n int64) (Decision, step) {
 	c := w.curve(p.start, ^p.seen)
 	if now >= c.end {
-		return w.peekFrom(&b.ramp, now, ahead, n, c.end-w.interval)
+		return w.peekFrom(b, &b.ramp, now, ahead, n, c.end-w.interval)
 	}
 	word := b.ramp.Load()
 	if word&sealed != 0 {

@@ -140,7 +140,10 @@ func (w *window) take(b *bucket, now Time, n int64) (Decision, step) {
 		v := w.view(b, word)
 		last := v.last()
 		if last-t > clockSet {
-			return Decision{}, renew
+			if b.wasSet(t) {
+				return Decision{}, renew
+			}
+			t = last
 		}
 		d := Decision{Wait: Never}
 		if n <= w.n {
@@ -169,7 +172,10 @@ func (w *window) peek(b *bucket, now Time, ahead, n int64) (Decision, step) {
 	v := w.view(b, word)
 	last := v.last()
 	if last-t > clockSet {
-		return Decision{}, renew
+		if b.wasSet(t) {
+			return Decision{}, renew
+		}
+		t = last
 	}
 	d := Decision{Remaining: v.left(0, t), Reset: sub(last+w.period, t)}
 	// The last of them may come when the one n before it is a period back, and
@@ -226,8 +232,11 @@ func (v *view) moveDown(n, t int64) {
 }
 
 func (w *window) used(b *bucket, now Time) share {
-	v := w.view(b, b.word.Load())
-	return shareOf(w.n-v.left(0, clamp(now)), w.n)
+	v, t := w.view(b, b.word.Load()), clamp(now)
+	if v.last()-t > clockSet {
+		return shareOf(w.n, w.n)
+	}
+	return shareOf(w.n-v.left(0, t), w.n)
 }
 
 // renew takes the clock as set back: the window is used up from there.

@@ -14,12 +14,15 @@ import (
 type Model struct {
 	limit limits.Limit
 	kind  rules
-	peak  *big.Rat    // the highest limit, a second, under which all was used; nil: none
-	till  limits.Time // until when that counts
+	peak  *big.Rat     // the highest limit, a second, under which all was used; nil: none
+	till  limits.Time  // until when that counts
+	doubt *limits.Time // the first instant of those that may show that the clock was set back
 }
 
 // rules are what a kind means. used is in units of capacity.
 type rules interface {
+	// mark is the instant before which others lie behind, if there is one.
+	mark() (limits.Time, bool)
 	admit(now limits.Time, n int64) bool
 	used(now limits.Time) (used, capacity int64)
 	setUsed(now limits.Time, used int64)
@@ -77,7 +80,33 @@ func label(t time.Time, l limits.Limit) int64 {
 }
 
 // Take admits n or not.
-func (m *Model) Take(now limits.Time, n int64) bool { return m.kind.admit(now, n) }
+func (m *Model) Take(now limits.Time, n int64) bool {
+	if !m.kind.admit(m.steady(now), n) {
+		return false
+	}
+	m.doubt = nil
+	return true
+}
+
+// steady returns the instant to decide at. One who comes long before what was
+// seen may have been stopped on his way, and is decided about as if time stood
+// still. The clock was set back if another one comes so, a while later and with
+// nothing taken in between.
+func (m *Model) steady(now limits.Time) limits.Time {
+	const sure = 100 * time.Millisecond
+	mark, ok := m.kind.mark()
+	if !ok || mark.Sub(now) <= clockSet {
+		return now
+	}
+	if m.doubt == nil || now < *m.doubt {
+		m.doubt = &now
+	}
+	if now.Sub(*m.doubt) < sure {
+		return mark
+	}
+	m.doubt = nil
+	return now
+}
 
 // SetLimit changes the limit to another of any kind: what was used stays used,
 // in proportion and rounded up, but a raise leaves a counted limit at
@@ -86,6 +115,7 @@ func (m *Model) SetLimit(now limits.Time, l limits.Limit) {
 	if l == m.limit {
 		return
 	}
+	m.doubt = nil
 	if o := m.limit; l.Kind == limits.FixedWindow && o.Kind == limits.FixedWindow && l.Period == o.Period {
 		m.limit, m.kind.(*diary).n = l, l.N // a fixed window keeps its count
 		return
@@ -117,8 +147,9 @@ func (m *Model) SetLimit(now limits.Time, l limits.Limit) {
 	m.limit, m.kind = l, next
 }
 
-// Restart forgets under what limits all was used before, which no state keeps.
-func (m *Model) Restart() { m.peak, m.till = nil, 0 }
+// Restart forgets what no state keeps: under what limits all was used before,
+// and doubts about the clock.
+func (m *Model) Restart() { m.peak, m.till, m.doubt = nil, 0, nil }
 
 // turn is when what is used now counts no more.
 func turn(l limits.Limit, now limits.Time) limits.Time {
@@ -145,8 +176,8 @@ func perSecond(l limits.Limit) *big.Rat {
 }
 
 // A clock that is read up to a second back is the same clock, and time stands
-// still until it has caught up. Beyond, it was set: what it counts from there
-// begins with nothing.
+// still until it has caught up. Beyond, once that is sure, it was set: what it
+// counts from there begins with nothing.
 const clockSet = time.Second
 
 // ledger is a bucket: it earns a nanosecond of credit each nanosecond, and a
@@ -171,6 +202,9 @@ func (g *ledger) balance(now limits.Time) int64 {
 	}
 	return min(credit, g.full)
 }
+
+// mark is when the bucket was empty.
+func (g *ledger) mark() (limits.Time, bool) { return g.at.Add(-time.Duration(g.credit)), g.begun }
 
 func (g *ledger) admit(now limits.Time, n int64) bool {
 	credit := g.balance(now)
@@ -207,6 +241,8 @@ func (d *diary) page(now limits.Time) (int64, int64) {
 	}
 	return d.open, d.count
 }
+
+func (d *diary) mark() (limits.Time, bool) { return limits.Time(d.open), d.count > 0 }
 
 func (d *diary) admit(now limits.Time, n int64) bool {
 	open, count := d.page(now)
@@ -245,6 +281,13 @@ func (g *log) count(now limits.Time) int64 {
 		}
 	}
 	return n
+}
+
+func (g *log) mark() (limits.Time, bool) {
+	if k := len(g.taken); k > 0 {
+		return g.taken[k-1], true
+	}
+	return 0, false
 }
 
 func (g *log) admit(now limits.Time, n int64) bool {
@@ -293,6 +336,8 @@ func (b *batch) since(now limits.Time) int64 {
 	}
 	return b.count
 }
+
+func (b *batch) mark() (limits.Time, bool) { return b.last, b.begun }
 
 func (b *batch) admit(now limits.Time, n int64) bool {
 	count := b.since(now)
