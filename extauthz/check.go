@@ -36,12 +36,7 @@ func (s *Server) Check(ctx context.Context, req *authv3.CheckRequest) (*authv3.C
 // tells the Observer and composes the answer.
 func (s *Server) settle(ctx context.Context, p *plan, now limits.Time, w *work, err error) error {
 	if err == nil {
-		err = s.decide(ctx, p, now, &w.view, &w.verdict)
-	}
-	if d := &w.verdict; err == nil && d.Reason == RateLimited && d.Upstream == "" && d.Wait == 0 && s.shared == nil {
-		if later, late := s.clock.Late(now); late {
-			err = s.decide(ctx, p, later, &w.view, d)
-		}
+		err = s.decide(ctx, p, s.clock, now, &w.view, &w.verdict)
 	}
 	if errors.Is(err, limits.ErrWouldWait) {
 		return err // to be asked again

@@ -17,12 +17,12 @@ import (
 // not in its normal form and for regular expressions. Decide does not tell the
 // Observer.
 func (s *Server) Decide(ctx context.Context, now limits.Time, v *View, d *Verdict) error {
-	return s.decide(ctx, s.plan.Load(), now, v, d)
+	return s.decide(ctx, s.plan.Load(), nil, now, v, d)
 }
 
-func (s *Server) decide(ctx context.Context, p *plan, now limits.Time, v *View, d *Verdict) error {
+func (s *Server) decide(ctx context.Context, p *plan, clock *limits.Clock, now limits.Time, v *View, d *Verdict) error {
 	d.reset()
-	d.plan, d.At = p, now
+	d.plan, d.clock, d.At = p, clock, now
 	d.Headers, d.Strip = p.policy.Headers, p.policy.Strip
 	d.GRPC = isGRPC(v)
 	r, err := p.route(v)
@@ -124,7 +124,7 @@ func (s *Server) limit(ctx context.Context, v *View, d *Verdict, grant *consumer
 }
 
 // take asks the limits and returns the claim that refuses, or -1.
-func (s *Server) take(ctx context.Context, d *Verdict) (int, error) {
+func (s *Server) take(ctx context.Context, d *Verdict) (refused int, err error) {
 	d.groupQuotas()
 	if s.shared == nil && d.anyQuota() {
 		limits.PeekAll(d.At, d.Claims)
@@ -134,12 +134,13 @@ func (s *Server) take(ctx context.Context, d *Verdict) (int, error) {
 	switch {
 	case s.shared != nil && !hold:
 		return s.shared.TakeAll(ctx, nil, d.At, d.Claims)
-	case !hold:
+	case !hold && d.clock == nil:
 		return limits.TakeAll(d.At, d.Claims), nil
+	case !hold:
+		refused, d.At = d.clock.TakeAll(d.At, d.Claims)
+		return refused, nil
 	}
 	start := s.clock.Now()
-	var refused int
-	var err error
 	if s.shared != nil {
 		refused, err = s.shared.TakeAll(ctx, s.queue, d.At, d.Claims)
 	} else {

@@ -69,6 +69,7 @@ type Verdict struct {
 	Claims []limits.Claim
 
 	plan     *plan
+	clock    *limits.Clock    // that At was read from; nil: who asks says when it is
 	answered bool             // the route names Answer
 	why      upstreams.Reason // of a refusal on the way out
 	entries  []descriptors.Entry

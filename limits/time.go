@@ -69,14 +69,25 @@ func (c *Clock) Now() Time {
 // late is how long a decision in memory never takes by itself.
 const late = time.Millisecond
 
-// Late reports whether now was read so long ago that whoever decides at it was
-// stopped meanwhile: by a busy machine for a while, with its container for seconds.
-// To limiters that others have asked since, such an instant lies in the past: what
-// has filled again by now was not there yet. Who was refused so is to be decided
-// about once more, at the instant that is returned.
-func (c *Clock) Late(now Time) (Time, bool) {
-	t := c.Now()
-	return t, t.Sub(now) > late
+// TakeAll is the function of that name, at an instant that was read from c. Who is
+// refused, and was stopped since then, by a busy machine for a while or with its
+// container for seconds, is decided about once more: to limiters that others have
+// asked meanwhile his instant lies in the past, when what has filled again by now was
+// not there yet. It returns the instant of the decision, too.
+func (c *Clock) TakeAll(now Time, claims []Claim) (refused int, at Time) {
+	refused = takeAll(now, claims)
+	if refused < 0 {
+		return refused, now
+	}
+	if at = c.Now(); at.Sub(now) > late {
+		refused = takeAll(at, claims)
+	} else {
+		at = now
+	}
+	if refused >= 0 {
+		claims[refused].Limiter.countRefused()
+	}
+	return refused, at
 }
 
 // Sync compares the clock with the wall clock and, where they are more than

@@ -12,7 +12,8 @@ import (
 type decision struct {
 	server *Server
 	policy *Policy
-	now    limits.Time
+	began  limits.Time
+	now    limits.Time // of the decision: later where the call was stopped on its way
 
 	// The request, of which read and scan fill in all but the rules.
 	domain   string
@@ -162,13 +163,8 @@ func (d *decision) take(ctx context.Context) (int, error) {
 	if queue != nil {
 		return queue.TakeAll(ctx, d.claims)
 	}
-	refuser := limits.TakeAll(d.now, d.claims)
-	if refuser >= 0 {
-		if now, late := d.server.o.Clock.Late(d.now); late {
-			d.now = now
-			return limits.TakeAll(now, d.claims), nil
-		}
-	}
+	refuser, now := d.server.o.Clock.TakeAll(d.now, d.claims)
+	d.now = now
 	return refuser, nil
 }
 

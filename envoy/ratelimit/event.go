@@ -18,7 +18,7 @@ func (s *Server) tell(ctx context.Context, d *decision, outcome extauthz.Outcome
 		e.Domain = d.rules.Name() // others are not told: a caller could name any number
 	}
 	d.describe(e)
-	e.Took = s.o.Clock.Now().Sub(d.now)
+	e.Took = s.o.Clock.Now().Sub(d.began)
 	if d.waits {
 		// What a decision takes by itself does not show beside what it waited.
 		e.Wait, e.Took = e.Took, 0

@@ -435,6 +435,51 @@ descriptors:
 	})
 }
 
+// A call that was stopped between the clock and its limit, as the container was,
+// is not refused for others having asked since.
+func TestAStoppedCallIsDecidedOnceMore(t *testing.T) {
+	const ofTen = `
+domain: shop
+descriptors:
+- key: user
+  rate_limit: {unit: second, requests_per_unit: 10, algorithm: rate}
+`
+	for name, messages := range map[string]bool{"messages": true, "bytes": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const stopped = 1500 * time.Millisecond
+				s := start(t, ofTen, ratelimit.Policy{})
+				s.messages = messages
+				// The limiter of a consumer is made between the clock and the limits.
+				meanwhile := func() {
+					time.Sleep(stopped)
+					s.ask(t, "shop 1 user=a")
+				}
+				s.options.Registry = consumers.NewRegistry(consumers.RegistryOptions{
+					Share: func(limits.Time, string, string, *limits.Limiter) { meanwhile() },
+				})
+				s.Server = ratelimit.New(s.options, ratelimit.Policy{})
+				c := consumers.Consumer{ID: "billing", Limits: consumers.Limits{{Limit: limits.Limit{Kind: limits.Rate, N: 1000, Period: time.Second}}}}
+				if err := s.options.Registry.Put(s.clock.Now(), c); err != nil {
+					t.Fatal(err)
+				}
+				if got := s.ask(t, "shop 1 user=a consumer=billing"); !strings.HasPrefix(got, "OK") {
+					t.Errorf("%s, want OK", got)
+				}
+				if got := s.events[1].Took; got != stopped {
+					t.Errorf("took %v, want %v", got, stopped)
+				}
+				for range 8 { // that was the second of ten
+					s.ask(t, "shop 1 user=a")
+				}
+				if got := s.ask(t, "shop 1 user=a"); !strings.HasPrefix(got, "OVER_LIMIT") {
+					t.Errorf("the eleventh request: %s, want OVER_LIMIT", got)
+				}
+			})
+		})
+	}
+}
+
 func TestHeaders(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, c := range []struct {

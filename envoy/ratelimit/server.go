@@ -128,13 +128,14 @@ func (s *Server) settle(ctx context.Context, d *decision) error {
 func (s *Server) begin() *decision {
 	d := s.pool.Get().(*decision)
 	d.server, d.policy, d.now, d.deciding = s, s.policy.Load(), s.o.Clock.Now(), -1
+	d.began = d.now
 	return d
 }
 
 // end counts a call that is over, and gives its memory back.
 func (s *Server) end(d *decision, err error) {
 	if s.o.Stats != nil && !errors.Is(err, limits.ErrWouldWait) {
-		s.o.Stats.called(s.o.Clock.Now().Sub(d.now), err)
+		s.o.Stats.called(s.o.Clock.Now().Sub(d.began), err)
 	}
 	if cap(d.parts) > keepRoom || cap(d.entries) > 8*keepRoom {
 		return
