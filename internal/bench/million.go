@@ -1,14 +1,12 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-	"syscall"
 	"time"
 )
 
@@ -75,8 +73,9 @@ func (m many) run(w io.Writer) error {
 	if took > startWithin {
 		failed = errors.Join(failed, fmt.Errorf("the start took %v", took))
 	}
+	r := reloader{many: m, config: filepath.Join(dir, "tollgate.yaml"), http: t.targets["http"], service: &s}
 	for _, listener := range []string{"fast", "tollgate"} {
-		failed = errors.Join(failed, m.reloads(w, t.targets[listener], listener, filepath.Join(dir, "tollgate.yaml"), s.processes[0]))
+		failed = errors.Join(failed, r.run(w, t.targets[listener], listener))
 	}
 	return errors.Join(failed, m.memory(w, &s, "after the reloads"))
 }
@@ -91,63 +90,4 @@ func (m many) memory(w io.Writer, s *service, when string) error {
 		return fmt.Errorf("%d bytes are resident %s", u.Resident, when)
 	}
 	return nil
-}
-
-// A reload, by what it changes in the configuration.
-var reloads = []struct {
-	name     string
-	from, to string // text of the configuration; each reload changes it back
-}{
-	{name: "none"},
-	{"as it is", "level: warn", "level: warn"},
-	{"another default limit", "limits: {", "limits: {default: 7/s, "},
-	{"another limit of all", "warm_up: {grace: 0s", "warm_up: {grace: 1s"},
-}
-
-// reloads measures, in rounds, calls without and with a reload in their midst.
-func (m many) reloads(w io.Writer, target, listener, config string, p *process) error {
-	text, err := os.ReadFile(config)
-	if err != nil {
-		return err
-	}
-	seen := make([][]figures, len(reloads))
-	for range m.rounds {
-		for i, r := range reloads {
-			sources, err := sourcesOf(calls["check"], m.count, m.load.Connections)
-			if err != nil {
-				return err
-			}
-			var reloaded chan error
-			at := func() {
-				if r.name == "none" || reloaded != nil {
-					return
-				}
-				reloaded = make(chan error, 1)
-				time.AfterFunc(m.load.Run/3, func() {
-					changed := bytes.Replace(text, []byte(r.from), []byte(r.to), 1)
-					reloaded <- errors.Join(os.WriteFile(config, changed, 0o600), p.cmd.Process.Signal(syscall.SIGHUP))
-				})
-			}
-			f, err := measure(target, calls["check"], m.load, sources, func() (usage, error) { at(); return p.usage() })
-			if reloaded != nil {
-				err = errors.Join(err, <-reloaded)
-			}
-			if err = errors.Join(err, os.WriteFile(config, text, 0o600)); err != nil {
-				return err
-			}
-			seen[i] = append(seen[i], f)
-			time.Sleep(time.Second) // the file that was put back is reloaded, too
-		}
-	}
-	var failed error
-	for i, r := range reloads {
-		f := median(seen[i])
-		step := ratio(seen[i], seen[0], func(f figures) float64 { return float64(f.p99) })
-		fmt.Fprintf(w, "%s, %.0f/s, reload: %-22s failed %d, p99 %6d µs, of that without %.2f   goal 0, %.2f\n",
-			listener, m.rate, r.name, f.failed, f.p99.Microseconds(), step, stepWithin)
-		if f.failed > 0 || step > stepWithin {
-			failed = errors.Join(failed, fmt.Errorf("%s: reload %s: %d failed, step %.2f", listener, r.name, f.failed, step))
-		}
-	}
-	return failed
 }

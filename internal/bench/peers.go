@@ -88,14 +88,3 @@ func (p plan) startLimitador(dir, mix string, s *service) (string, error) {
 	_, http, _ := net.SplitHostPort(addresses[1])
 	return addresses[0], s.start(addresses[0], nil, p.limitador, "--rls-ip", "127.0.0.1", "--rls-port", rls, "--http-ip", "127.0.0.1", "--http-port", http, limits, "memory")
 }
-
-func freeAddresses(n int) (all []string, err error) {
-	for range n {
-		address, err := freeAddress()
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, address)
-	}
-	return all, nil
-}

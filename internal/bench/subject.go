@@ -3,9 +3,12 @@ package main
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"slices"
+	"strconv"
+	"time"
 )
 
 // subject is a server in a state: a row of the tables.
@@ -104,11 +107,58 @@ func (p plan) startFloor(s *service) ([]subject, error) {
 	return []subject{{server: "floor", apis: p.apis, target: address, service: s}}, s.start(address, nil, self, "floor", address)
 }
 
+// Ports that are given out stand below those that the kernel takes for the other
+// end of connections (32768 and above), so that no connection can have one between
+// its choice and its use.
+const firstPort, lastPort = 10_000, 32_000
+
 // freeAddress returns a loopback address that nobody listens on.
 func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+	var errs []error
+	for range 100 {
+		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(firstPort+rand.IntN(lastPort-firstPort))))
+		if err == nil {
+			return l.Addr().String(), l.Close()
+		}
+		errs = append(errs, err)
 	}
-	return l.Addr().String(), l.Close()
+	return "", fmt.Errorf("no free port: %w", errs[0])
+}
+
+// freeAddresses returns several, all different.
+func freeAddresses(n int) ([]string, error) {
+	var all []string
+	for len(all) < n {
+		address, err := freeAddress()
+		if err != nil {
+			return nil, err
+		}
+		if !slices.Contains(all, address) {
+			all = append(all, address)
+		}
+	}
+	return all, nil
+}
+
+// still waits until services that are not driven use next to no CPU: a collection
+// after what was done before, or counters that are written down, would be measured
+// with what comes next. One that never rests is not waited for long.
+func still(all []*service) {
+	const look, busy, patience = 50 * time.Millisecond, 20, 10 * time.Second
+	used := func() (sum time.Duration) {
+		for _, s := range all {
+			u, _ := s.usage() // a process that died uses nothing
+			sum += u.CPU
+		}
+		return sum
+	}
+	last := used()
+	for quiet, begin := 0, time.Now(); quiet < 3 && time.Since(begin) < patience; {
+		time.Sleep(look)
+		now := used()
+		if quiet++; now-last > look/busy {
+			quiet = 0
+		}
+		last = now
+	}
 }

@@ -81,12 +81,12 @@ func (p plan) startTollgates(name, dir string, running map[string]tollgate, begi
 
 func (p plan) startTollgate(dir, told string, count int, mix string, s *service) (tollgate, error) {
 	t := tollgate{targets: map[string]string{}, service: s}
-	for _, listener := range []string{"tollgate", "fast", "http"} {
-		address, err := freeAddress()
-		if err != nil {
-			return t, err
-		}
-		t.targets[listener] = address
+	addresses, err := freeAddresses(3)
+	if err != nil {
+		return t, err
+	}
+	for i, listener := range []string{"tollgate", "fast", "http"} {
+		t.targets[listener] = addresses[i]
 		if told == "unix" && listener != "http" {
 			t.targets[listener] = "unix:" + filepath.Join(dir, listener)
 		}

@@ -46,10 +46,8 @@ func (s *Server) reload(actor string, loaded *config.Loaded, sources config.Sour
 		}
 		err = s.prepare(&next, was)
 	}
-	if err != nil || next.rejected == nil {
-		s.loaded(next.at, err)
-	}
 	if err != nil {
+		s.loaded(next.at, err)
 		kept := *was
 		kept.sources, kept.lastErr = sources, err
 		s.current.Store(&kept)
@@ -59,6 +57,9 @@ func (s *Server) reload(actor string, loaded *config.Loaded, sources config.Sour
 	}
 	s.putInForce(&next)
 	s.current.Store(&next)
+	if next.rejected == nil {
+		s.loaded(next.at, nil)
+	}
 	s.tellReload(actor, before, s.inForce(&next))
 	s.log.Info("configuration reloaded", "files", sources.Files)
 	s.warn(&next)
