@@ -32,6 +32,11 @@
 // consumer are in one; where a request has limits in several slots, their calls
 // go out together, and what was taken is given back if another slot refuses.
 //
+// A call that is given up, since Redis is silent for longer than Options.Timeout, may
+// be carried out all the same once Redis goes on. What it took is not given back, though
+// OnError has decided about the request: where that let it pass, the request counts
+// twice. A call has no number by which to tell, as reports have below.
+//
 // # Leased
 //
 // An instance takes requests in hand before it needs them and decides from there
@@ -181,9 +186,10 @@
 //
 // # What it is not
 //
-// A request whose limits lie in
-// different slots of a cluster may, for a moment, hold in one what another then
-// refuses. Leases make a limit of few requests, and a pace, as dear as strict does.
+// A request whose limits lie in different slots of a cluster may, for a moment, hold in
+// one what another then refuses. Leases make a limit of few requests, and a pace, as dear
+// as strict does, and an idle_reset always: each request that it admits is a call, since a
+// silence is one of all instances, and nothing of it is ever taken in hand.
 // Guava's two kinds are not shared.
 //
 // # Who may do what

@@ -211,3 +211,29 @@ func TestNobodyWaitsWhoMustNot(t *testing.T) {
 		}
 	}
 }
+
+// TestALateStrictCallCountsOnceMore: a call that was given up and is carried out all
+// the same takes its request, which was decided about here meanwhile, once more.
+func TestALateStrictCallCountsOnceMore(t *testing.T) {
+	s := redistest.Start(t)
+	clock, w := newFake(), &wire{rng: rand.New(rand.NewPCG(1, 1)), faults: []string{"late"}}
+	c := byHand(t, Options{Addresses: []string{s.Addr}, Mode: Strict, fake: clock.now, wire: w.carry})
+	l := c.limiter(compile(t, limits.Limit{Kind: limits.Quota, N: 10, Calendar: limits.Day}), "g", "k")
+	w.often = 1
+	if d := c.take(l, 1); !d.Allowed || c.Stats().Up {
+		t.Fatalf("%+v, %+v: want it admitted without Redis", d, c.Stats())
+	}
+	w.often = 0
+	for len(w.late) > 0 {
+		w.deliver()
+	}
+	c.heal(&c.links[0])
+	clock.advance(settleFor)
+	done := limitOf(l).ticket(0)
+	c.drain()
+	<-done
+	look := []limits.Claim{{Limiter: l}}
+	if _, err := c.PeekAll(t.Context(), clock.now(), look); err != nil || look[0].Decision.Remaining != 8 {
+		t.Errorf("%+v, %v, want eight left of ten: the request counts twice", look[0].Decision, err)
+	}
+}
