@@ -125,7 +125,9 @@
 // something else, writes each 50 ms (scripts/pressure.lua). It tells all it knows
 // each time, so that nothing is lost that Redis forgets. The violation, the working
 // limit and the end by hand bear stamps of Redis' clock, by which the newer is told
-// from the older. A value that cannot be meant is told once and counts as none; a
+// from the older. All else that it tells of instants is how long ago they were: a pause is
+// longer elsewhere by as long as the call takes, once, and a call that Redis makes a second
+// after it was given up is void. A value that cannot be meant is told once and counts as none; a
 // pause is never longer than the upstream may ask for.
 //
 // # What it costs, and gives

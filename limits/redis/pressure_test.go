@@ -253,3 +253,79 @@ func TestWhatWasLearnedIsShared(t *testing.T) {
 	s.CLI("flushall")
 	a.until(t, "not reminded", func() bool { return a.heard.Share.Value < 1 && a.heard.ShareStamp != 0 })
 }
+
+// TestAPauseDoesNotGrowByBeingTold: instances tell each other of one pause many
+// times. It gets longer when it is heard first, by as long as that takes, and no more.
+// For nobody it is shorter.
+func TestAPauseDoesNotGrowByBeingTold(t *testing.T) {
+	s := redistest.Start(t)
+	o := Options{Clock: limits.NewClock()}
+	_, a := joinUpstream(t, s, o)
+	_, b := joinUpstream(t, s, o)
+	now := o.Clock.Now()
+	a.do(func() { a.gate.Refused(now, 20*time.Minute, "status 403") })
+	ends := map[*upstream]map[limits.Time]bool{a: {}, b: {}}
+	for range 20 {
+		for _, u := range []*upstream{a, b} {
+			heard := 0
+			u.do(func() { heard = u.times })
+			u.Tell()
+			u.until(t, "silence", func() bool { return u.times > heard })
+			u.do(func() {
+				if at := u.gate.State().Until; at != 0 {
+					ends[u][at] = true
+				}
+			})
+		}
+	}
+	for u, all := range ends {
+		if len(all) == 0 || len(all) > 3 {
+			t.Errorf("%d ends of one pause were heard", len(all))
+		}
+		for at := range all {
+			if at < now.Add(20*time.Minute) {
+				t.Errorf("%v: it ends %v too early", u.cluster.id, now.Add(20*time.Minute).Sub(at))
+			}
+		}
+	}
+}
+
+// TestALateCallTellsNothing: Redis carries out, once it goes on, what was told long
+// before. That must not undo what was told since.
+func TestALateCallTellsNothing(t *testing.T) {
+	s := redistest.Start(t)
+	clock := newFake()
+	c, d := byHand(t, Options{Addresses: []string{s.Addr}, fake: clock.now}), join(t, Options{Addresses: []string{s.Addr}})
+	tell := func(c *Cluster, p *Pressure, r pressure.Report) pressure.Heard {
+		t.Helper()
+		h, err := p.read(c.now(), &r, c.run(t.Context(), []call{p.call(c.now(), &r, 0)})[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return h
+	}
+	early, other := c.Pressure(), d.Pressure()
+	quiet := pressure.Report{ID: "keeper", Share: pressure.SavedShare{Value: 1}}
+	tell(c, early, quiet)
+	ended := quiet
+	ended.Reset = clock.now()
+	late := early.call(clock.now(), &ended, 0) // is on its way
+	paused := quiet
+	paused.Gate = pressure.State{Last: d.now(), Until: d.now().Add(time.Hour), Violations: 1}
+	tell(d, other, paused)
+	late.args[len(late.args)-1] = num(early.heard.redis - 1) // and takes longer than it may
+	if a := c.run(t.Context(), []call{late})[0]; !isLate(a.err) {
+		t.Errorf("%v, want it to be too late", a.err)
+	}
+	if h := tell(c, early, quiet); h.Gate.Violations != 1 {
+		t.Errorf("%+v: a late call has ended the pause", h)
+	}
+
+	clock.advance(-time.Hour) // as if the next call were of an hour ago
+	if h, err := early.Claim(t.Context(), quiet, 0); err != nil || h.Gate.Violations != 1 {
+		t.Errorf("%+v, %v after the clock was set back", h, err)
+	}
+	if st := c.Stats(); st.Errors+st.Corrupt > 0 {
+		t.Errorf("%+v", st)
+	}
+}

@@ -117,6 +117,12 @@ func isCorrupt(err error) bool {
 	return ok && strings.Contains(e.Error(), "TGCORRUPT") || errors.Is(err, errAnswer)
 }
 
+// isLate reports whether a call was made too late to mean what it says.
+func isLate(err error) bool {
+	e, ok := rueidis.IsRedisErr(err)
+	return ok && strings.Contains(e.Error(), "TGLATE")
+}
+
 // otherClock returns Redis' time if a script says that the periods it was given
 // are not those of its clock.
 func otherClock(err error) (string, bool) {

@@ -3,13 +3,15 @@
 -- row, 1 if a request was taken since, the reason; how long ago the pressure was ended by hand (-1: it was not);
 -- of the share millionths, how often lowered, how long ago changed, the stamp it was made from, 1 if it is
 -- new; what was taken: long, short, 1 if all through, for how long that counts; a probe to claim for so long,
--- 0 for none, -1 to give it back. All times are milliseconds.
+-- 0 for none, -1 to give it back; when the pause ends, by this clock, if that is as it was heard, else 0; by when
+-- the call must be made, 0: at any time. All times are milliseconds.
 local t = redis.call('TIME')
 local now, bad = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000), 0
 local HOUR, DAY, ALL = 3600000, 86400000, 1000000
 local me = ARGV[1]
 local arg = {}
-for i = 2, 18 do arg[i] = tonumber(ARGV[i]) or 0 end
+for i = 2, 20 do arg[i] = tonumber(ARGV[i]) or 0 end
+if arg[20] > 0 and now > arg[20] then return redis.error_reply('TGLATE') end
 
 local function fresh()
   return {reset = 0, stamp = 0, till = 0, n = 0, proved = 0, by = '-', why = '-',
@@ -71,7 +73,7 @@ end
 if st.stamp <= st.reset then st.stamp, st.till, st.n, st.proved, st.by, st.why = 0, 0, 0, 0, '-', '-' end
 if st.sstamp <= st.reset then st.share, st.times, st.changed, st.sstamp = ALL, 0, 0, 0 end
 
-local own, till = 0, now + arg[4]
+local own, till = 0, arg[19] > 0 and arg[19] or now + arg[4]
 if arg[3] >= 0 then
   local stamp, new = arg[2], arg[2] == 0
   if new then stamp = now - arg[3] end
@@ -131,7 +133,7 @@ end
 local out = {tostring(bad), st.by, st.why}
 for _, n in ipairs({own, st.reset, st.stamp, math.max(0, st.till - now), math.max(0, now - st.stamp), st.n, st.proved,
   st.share, st.times, math.max(0, now - st.changed), st.sstamp,
-  math.max(0, st.probe - now), st.prober == me and 1 or 0, others.long, others.short, others.whole}) do
+  math.max(0, st.probe - now), st.prober == me and 1 or 0, others.long, others.short, others.whole, now, st.till}) do
   out[#out + 1] = string.format('%.0f', n)
 end
 return out
