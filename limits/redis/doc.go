@@ -109,7 +109,9 @@
 //
 // A store that was flushed is reminded. With each call goes what this instance last
 // heard of the limiter; a key that is lost begins anew from that, which is its base,
-// and what others know beyond the base is added, once. A store with older data, of a
+// and what others know beyond the base is added, once. What others had in hand, as far
+// as it had heard, is lent to nobody until they tell of it, or for 3 s: so long at most
+// they use it without a word, of a window that is kept too. A store with older data, of a
 // replica that never heard or from a disk, has older entries of who uses the limit:
 // what was reported since is reported again, and counts once. What only those knew
 // who are gone is lost. Where data and an answer are lost at a time, the report may

@@ -123,7 +123,7 @@ func forgotten(reset int64, kind limits.Kind) note {
 	if kind == limits.Rate || kind == limits.Pace {
 		b = "warm"
 	}
-	return note{reset: reset, text: fmt.Sprintf("%d 0 0 - %s 0 -", reset, b)}
+	return note{reset: reset, text: fmt.Sprintf("%d 0 0 - %s 0 - 0", reset, b)}
 }
 
 // noteOf makes a note of a state that did not come from Redis.
@@ -143,14 +143,14 @@ func noteOf(st limits.State) note {
 	if st.Kind != limits.Rate {
 		c = 0
 	}
-	return note{text: fmt.Sprintf("0 0 0 %s %s %d -", formatTime(limits.Time(st.A)), b, c)}
+	return note{text: fmt.Sprintf("0 0 0 %s %s %d - 0", formatTime(limits.Time(st.A)), b, c)}
 }
 
 func parseNote(kind limits.Kind, text string) (note, limits.State, error) {
 	n, st := note{text: text}, limits.State{Kind: kind}
 	f := strings.Split(text, " ")
 	bad := fmt.Errorf("%w: %q", errAnswer, text)
-	if len(f) != 7 || len(text) > maxNote { // the last is for the scripts alone
+	if len(f) != 8 || len(text) > maxNote { // the last two are for the scripts alone
 		return n, st, bad
 	}
 	var errs [6]error

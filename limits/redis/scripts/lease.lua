@@ -40,6 +40,11 @@ local function enter(st)
     mine.u, mine.o = arg.acked_before, arg.told_before
   end
   st.holders[#st.holders + 1] = mine
+  local presumed = holder(st, PRESUMED, '0')
+  if presumed then
+    local part = math.max(0, math.min(presumed.out, mine.g - mine.u - mine.r))
+    presumed.g, presumed.out, st.held = presumed.g - part, presumed.out - part, st.held - part
+  end
   return mine
 end
 

@@ -23,7 +23,17 @@ local function add(st, k, n, from)
   st.bases[BASES + 1] = nil
 end
 
--- known is what the caller remembers: "reset epoch seq a b c bases". Where the store has its entry, that is in there;
+-- What was in hand when the store lost a key is presumed to be in hand still, by an entry of its own: whoever comes
+-- with a part of it takes that over, and after three seconds, as long as a lease is used, it is gone.
+local PRESUMED, UNHEARD = '?', 3 * SECOND
+
+local function presume(st, k, n)
+  if n == 0 then return end
+  st.holders[1] = {id = PRESUMED, session = '0', n = 0, g = n, u = 0, r = 0, o = 0, deadline = UNHEARD}
+  if k.keeps then st.b = math.max(0, st.b - n) end -- where a note has what is in hand with what was used
+end
+
+-- known is what the caller remembers: "reset epoch seq a b c bases hands". Where the store has its entry, that is in there;
 -- if the entry is older than the caller has heard, the store is that of a replica that never heard, or from a disk,
 -- and what was reported since is just reported again. A key that the store has lost begins a new epoch from what the
 -- first to come remembers, its base. What the next ones remember beyond that is added, once; so nothing that was told
@@ -31,7 +41,7 @@ end
 -- as far as it was acknowledged.
 local function remember(st, k, spec, known, id, session, held)
   if st and id and holder(st, id, session) then return st end
-  local reset, epoch, seq, a, b, c, from = string.match(known, '^(%d+) (%d+) (%d+) (%S+) (%S+) (%S+) (%S+)$')
+  local reset, epoch, seq, a, b, c, from, hands = string.match(known, '^(%d+) (%d+) (%d+) (%S+) (%S+) (%S+) (%S+) (%d+)$')
   local n, of = state(spec, a, b, c), string.sub(spec, 1, 1)
   n.of, n.reset, n.epoch, n.seq = of, tonumber(reset), tonumber(epoch), tonumber(seq)
   from = bases(from)
@@ -42,6 +52,7 @@ local function remember(st, k, spec, known, id, session, held)
     if st.news then
       table.insert(from, 1, n)
       st.bases, from[BASES + 1] = from, nil
+      presume(st, k, tonumber(hands))
     end
     return st
   end
@@ -101,7 +112,7 @@ local function expire(st, k)
   local live = {}
   for _, h in ipairs(st.holders) do
     h.out = math.max(0, h.g - h.u - h.r)
-    if not h.over and h.deadline <= 0 then
+    if not h.over and h.deadline <= 0 and h.id ~= PRESUMED then
       if h.out > 0 then k.take(st, h.out, math.max(h.deadline, -SECOND)) end -- whoever held it may have used it
       h.u, h.out, h.over, h.deadline = h.u + h.out, 0, true, k.from and 60 * SECOND or 0 -- and may tell yet how much
     end

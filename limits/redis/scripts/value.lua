@@ -115,5 +115,5 @@ local function note(st, k)
     if k.log then a = written(0) end
     b = string.format('%.0f', math.min(k.n, k.n - k.level(st) + st.held))
   end
-  return whole(st.reset) .. ' ' .. whole(st.epoch) .. ' ' .. whole(st.seq) .. ' ' .. a .. ' ' .. b .. ' ' .. c .. ' ' .. begun(st)
+  return table.concat({whole(st.reset), whole(st.epoch), whole(st.seq), a, b, c, begun(st), whole(math.max(0, st.held))}, ' ')
 end
