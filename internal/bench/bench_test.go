@@ -64,6 +64,25 @@ func TestMessagesCarryTheTokens(t *testing.T) {
 	}
 }
 
+// TestConnectionsShareTheConsumers: who has each connection make its part of all
+// requests has asked for every consumer once.
+func TestConnectionsShareTheConsumers(t *testing.T) {
+	const keys, connections = 1000, 4
+	sources, err := sourcesOf(calls["ratelimit"], keys, connections)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for _, m := range sources {
+		for range keys / connections {
+			seen[string(m.next().body)] = true
+		}
+	}
+	if len(seen) != keys {
+		t.Errorf("%d requests of %d connections are of %d consumers", keys, connections, len(seen))
+	}
+}
+
 // driven drives for ever longer until something was answered, which takes a while
 // where others use the machine, and says how often it was told to measure.
 func driven(t *testing.T, addr string, c call, l load, keys int) (r result, measured int) {

@@ -39,11 +39,11 @@ const (
 // call is a kind of request.
 type call struct {
 	headers []hpack.HeaderField
-	make    func(keys int, seed uint64) (messages, error)
+	make    func(keys int, first uint64) (messages, error)
 }
 
 // rpc is a unary gRPC call.
-func rpc(path string, make func(keys int, seed uint64) (messages, error)) call {
+func rpc(path string, make func(keys int, first uint64) (messages, error)) call {
 	return call{headers: []hpack.HeaderField{
 		{Name: ":method", Value: "POST"}, {Name: ":scheme", Value: "http"}, {Name: ":path", Value: path},
 		{Name: ":authority", Value: "tollgate"}, {Name: "te", Value: "trailers"}, {Name: "content-type", Value: "application/grpc"},
@@ -65,7 +65,7 @@ func token(i int) string {
 
 // patched is a request encoded once; each next writes another number into it.
 // The numbers come in an order that jumps about, and all of them come before
-// one comes again.
+// one comes again, from whichever of them on.
 type patched struct {
 	encoded []byte
 	digits  int // where the eight digits stand
@@ -75,7 +75,7 @@ type patched struct {
 	refuses func(answer []byte) bool
 }
 
-func newPatched(m proto.Message, keys int, seed uint64, refuses func([]byte) bool) (*patched, error) {
+func newPatched(m proto.Message, keys int, first uint64, refuses func([]byte) bool) (*patched, error) {
 	encoded, err := proto.Marshal(m)
 	if err != nil {
 		return nil, err
@@ -85,8 +85,11 @@ func newPatched(m proto.Message, keys int, seed uint64, refuses func([]byte) boo
 	if at < 0 || bytes.Count(encoded, []byte(placeholder)) != 1 {
 		return nil, fmt.Errorf("the request must hold %q once", placeholder)
 	}
-	return &patched{encoded: encoded, digits: at, keys: keys, at: int(seed % uint64(keys)), stride: stride(keys), refuses: refuses}, nil
+	return &patched{encoded: encoded, digits: at, keys: keys, at: before(keys, first), stride: stride(keys), refuses: refuses}, nil
 }
+
+// before returns the number that comes before the one at a place in the order.
+func before(keys int, place uint64) int { return int(place%uint64(keys)) * stride(keys) % keys }
 
 // stride is near the golden section of keys, and coprime to it.
 func stride(keys int) int {
@@ -123,7 +126,7 @@ func (p *patched) judge(r *reply) outcome {
 }
 
 // newCheck makes requests as Envoy sends them for a small GET with a token.
-func newCheck(keys int, seed uint64) (messages, error) {
+func newCheck(keys int, first uint64) (messages, error) {
 	return newPatched(&authv3.CheckRequest{Attributes: &authv3.AttributeContext{
 		Source:      &authv3.AttributeContext_Peer{Address: socket("10.1.2.3", 41234)},
 		Destination: &authv3.AttributeContext_Peer{Address: socket("10.9.8.7", 8443)},
@@ -136,7 +139,7 @@ func newCheck(keys int, seed uint64) (messages, error) {
 			},
 		}},
 		MetadataContext: &corev3.Metadata{},
-	}}, keys, seed, func(answer []byte) bool {
+	}}, keys, first, func(answer []byte) bool {
 		// CheckResponse.status is field 1 and, unless its code is OK, not empty.
 		_, _, n := protowire.ConsumeTag(answer)
 		if n < 0 || answer[0] != 1<<3|byte(protowire.BytesType) {
@@ -154,13 +157,13 @@ func socket(address string, port uint32) *corev3.Address {
 }
 
 // newRateLimit makes requests with one descriptor, user=u-N.
-func newRateLimit(keys int, seed uint64) (messages, error) {
+func newRateLimit(keys int, first uint64) (messages, error) {
 	return newPatched(&rlsv3.RateLimitRequest{
 		Domain: "bench",
 		Descriptors: []*rlcommonv3.RateLimitDescriptor{{Entries: []*rlcommonv3.RateLimitDescriptor_Entry{
 			{Key: "user", Value: "u-00000000"},
 		}}},
-	}, keys, seed, func(answer []byte) bool {
+	}, keys, first, func(answer []byte) bool {
 		// RateLimitResponse.overall_code is field 1; 2 is OVER_LIMIT.
 		return len(answer) >= 2 && answer[0] == 1<<3|byte(protowire.VarintType) && answer[1] == byte(rlsv3.RateLimitResponse_OVER_LIMIT)
 	})
@@ -178,8 +181,8 @@ type pagesWithTokens struct {
 	encoder          *hpack.Encoder
 }
 
-func newPages(keys int, seed uint64) (messages, error) {
-	p := &pagesWithTokens{keys: keys, at: int(seed % uint64(keys)), stride: stride(keys)}
+func newPages(keys int, first uint64) (messages, error) {
+	p := &pagesWithTokens{keys: keys, at: before(keys, first), stride: stride(keys)}
 	p.encoder = hpack.NewEncoder(&p.header)
 	return p, nil
 }

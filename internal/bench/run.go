@@ -88,13 +88,14 @@ func (p plan) runCall(w io.Writer, api string, subjects []subject, all results) 
 	return nil
 }
 
-// sourcesOf returns a call's requests, which begin in another place for each
-// connection.
+// sourcesOf returns a call's requests: each connection begins where the one before
+// ends that makes its part of them.
 func sourcesOf(c call, keys, connections int) ([]messages, error) {
 	sources := make([]messages, connections)
+	first := uint64(time.Now().UnixNano())
 	for i := range sources {
 		var err error
-		if sources[i], err = c.make(keys, uint64(time.Now().UnixNano())+uint64(i*keys/connections)); err != nil {
+		if sources[i], err = c.make(keys, first+uint64(i*keys/connections)); err != nil {
 			return nil, err
 		}
 	}
