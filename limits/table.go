@@ -34,6 +34,7 @@ type Table struct {
 	noting  sync.Mutex // guards what follows: where Used goes on
 	shardAt int
 	rackAt  int
+	round   int
 }
 
 // TableOptions bound a table.
@@ -111,17 +112,35 @@ func (t *Table) LimiterString(now Time, key string, s *Spec) *Limiter {
 // store has to write, for [Table.Recall]. It stops at about as many as most and
 // goes on with the others the next time; what it costs is what was used and not
 // what is there. A decision follows its look-up: who was looked up just now comes
-// the next time too. f must not use the table.
-func (t *Table) Used(now Time, most int, f func(KeyHash, *Limiter)) {
+// the next time too. f must not use the table. Used returns how often it has come
+// to the table's end.
+func (t *Table) Used(now Time, most int, f func(KeyHash, *Limiter)) (round int) {
 	t.noting.Lock()
 	defer t.noting.Unlock()
 	for range len(t.shards) + 1 { // the first one's second half last
 		var n int
 		t.rackAt, n = t.shards[t.shardAt].used(now, t.rackAt, most, f)
 		if most -= n; most <= 0 {
-			return
+			break
 		}
-		t.shardAt = (t.shardAt + 1) % len(t.shards)
+		if t.shardAt++; t.shardAt == len(t.shards) {
+			t.shardAt = 0
+			t.round++
+		}
+	}
+	return t.round
+}
+
+// UseAll has Used call f with all limiters once more.
+func (t *Table) UseAll() {
+	for i := range t.shards {
+		sh := &t.shards[i]
+		sh.mu.Lock()
+		racks := *sh.racks.Load()
+		for j := range racks {
+			racks[j].dirty.Store(1<<64 - 1)
+		}
+		sh.mu.Unlock()
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tollgate-dev/tollgate/descriptors/consumers"
 	"github.com/tollgate-dev/tollgate/descriptors/consumers/embedded"
 	"github.com/tollgate-dev/tollgate/limits"
 )
@@ -81,4 +82,88 @@ func TestManyCountersAreWrittenInTurn(t *testing.T) {
 			t.Errorf("%d of %d counters were had again after the restart", had, keys)
 		}
 	})
+}
+
+// TestCounterLogIsBegunAnew: however often counters change, the file does not
+// grow, and the last of what each came to counts.
+func TestCounterLogIsBegunAnew(t *testing.T) {
+	const keys, flushes = 6000, 60
+	path := filepath.Join(t.TempDir(), "tollgate.db")
+	spec, err := limits.Compile(limits.Limit{Kind: limits.FixedWindow, N: 1000, Period: 100_000 * time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := func() (*embedded.DB, *limits.Table) {
+		db, table := open(t, path), limits.NewTable(limits.TableOptions{})
+		if err := db.RememberTable(table); err != nil {
+			t.Fatal(err)
+		}
+		return db, table
+	}
+	take := func(table *limits.Table, i int) int64 {
+		now := limits.At(time.Now())
+		return table.LimiterString(now, fmt.Sprint("user=", i), spec).Take(now, 1).Remaining
+	}
+	db, table := open()
+	for i := range 100 {
+		take(table, keys+i) // once, and never again
+	}
+	for range flushes {
+		for i := range keys {
+			take(table, i)
+		}
+		if err := db.Flush(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := db.Entries(t); n > 150_000 { // of 300,000
+		t.Errorf("after %d flushes there are %d entries of %d keys", flushes, n, keys+100)
+	}
+	for range 2 {
+		if err := db.Close(); err != nil {
+			t.Fatal(err)
+		}
+		db, table = open()
+		if n := db.Entries(t); n != keys+100 {
+			t.Errorf("brought together, they are %d entries of %d keys", n, keys+100)
+		}
+	}
+	defer db.Close()
+	for i := range keys + 100 {
+		want := int64(1000 - flushes - 1)
+		if i >= keys {
+			want = 1000 - 2
+		}
+		if got := take(table, i); got != want {
+			t.Fatalf("key %d has %d left, want %d", i, got, want)
+		}
+	}
+}
+
+// TestCountersOfBefore reads a file in which each counter has a record.
+func TestCountersOfBefore(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "tollgate.db")
+	spec, err := limits.Compile(limits.Limit{Kind: limits.FixedWindow, N: 10, Period: 24 * time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := limits.At(time.Now())
+	l := limits.New(spec, now)
+	l.Take(now, 7)
+	db := open(t, path)
+	db.PutCounter(t, consumers.SavedState{Key: consumers.StateKey(limits.HashKey("user=a")), State: l.State(), Until: now.Add(48 * time.Hour)})
+	for range 2 {
+		table := limits.NewTable(limits.TableOptions{})
+		if err := db.RememberTable(table); err != nil {
+			t.Fatal(err)
+		}
+		if got := table.LimiterString(now, "user=a", spec).Peek(now, 1).Remaining; got != 3 {
+			t.Errorf("%d are left, want 3", got)
+		}
+		if err := db.Close(); err != nil {
+			t.Fatal(err)
+		}
+		db = open(t, path)
+	}
+	defer db.Close()
 }

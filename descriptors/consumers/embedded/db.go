@@ -21,7 +21,7 @@ var (
 	bucketConsumers = []byte("consumers") // id -> sealed JSON
 	bucketSettings  = []byte("settings")
 	bucketStates    = []byte("states")   // consumers.StateKey -> sealed state
-	bucketCounters  = []byte("counters") // limits.KeyHash -> sealed state
+	bucketCounters  = []byte("counters") // number of a chunk -> sealed counters, see counterLog
 	bucketNotes     = []byte("notes")    // name -> sealed value of whoever put it there
 	keyFormat       = []byte("format")
 )
@@ -63,7 +63,8 @@ type DB struct {
 	stopped chan struct{}
 	closing sync.Once
 
-	states, counters stateKeeper
+	states   stateKeeper
+	counters counterLog
 }
 
 // change is something to write. Its apply is called when it is on disk, in the
@@ -86,7 +87,6 @@ func Open(path string, o Options) (*DB, error) {
 	db := &DB{
 		bolt: b, path: path, options: o,
 		work: make(chan *change, maxBatch), stop: make(chan struct{}), stopped: make(chan struct{}),
-		states: stateKeeper{bucket: bucketStates}, counters: stateKeeper{bucket: bucketCounters, most: maxCounters, each: countersAtOnce},
 	}
 	if err := guard(path, db.prepare); err != nil {
 		return nil, errors.Join(err, b.Close())

@@ -6,19 +6,47 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/tollgate-dev/tollgate/descriptors/consumers"
+	"github.com/tollgate-dev/tollgate/limits"
 )
 
 // Counters returns how many counters of a table are in the file.
 func (db *DB) Counters(tb testing.TB) (n int) {
 	tb.Helper()
+	states, err := db.readCounters()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return len(states)
+}
+
+// Entries returns how many entries the log of counters has.
+func (db *DB) Entries(tb testing.TB) (n int) {
+	tb.Helper()
 	err := db.bolt.View(func(tx *bbolt.Tx) error {
-		n = tx.Bucket(db.counters.bucket).Stats().KeyN
-		return nil
+		return tx.Bucket(bucketCounters).ForEach(func(_, v []byte) error {
+			b, err := unseal(v)
+			for ; err == nil && len(b) > 0; n++ {
+				b, _, err = readCounter(b, "", map[limits.KeyHash]limits.Recalled{})
+			}
+			return err
+		})
 	})
 	if err != nil {
 		tb.Fatal(err)
 	}
 	return n
+}
+
+// PutCounter writes a counter as it was written when each had a record.
+func (db *DB) PutCounter(tb testing.TB, s consumers.SavedState) {
+	tb.Helper()
+	v, err := encodeState(s)
+	if err == nil {
+		err = db.bolt.Update(func(tx *bbolt.Tx) error { return tx.Bucket(bucketCounters).Put(s.Key[:], v) })
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
 }
 
 // Hold keeps everything from being written until it is let go.

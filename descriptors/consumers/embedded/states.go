@@ -12,17 +12,12 @@ import (
 	"github.com/tollgate-dev/tollgate/limits"
 )
 
-// stateKeeper writes what limiters must remember into one bucket.
+// stateKeeper writes what the limiters of consumers must remember.
 type stateKeeper struct {
-	bucket []byte
-	most   int // states that are kept; 0 for any number
-	each   int // states that are written at once, unless it is the last time; 0 for any number
-
 	mu      sync.Mutex
 	news    func(now limits.Time, last bool) []consumers.SavedState // nil while nobody has any
 	unsaved map[consumers.StateKey]consumers.SavedState             // could not be written yet
-	kept    int
-	swept   []byte // the last key that was looked at
+	swept   []byte                                                  // the last key that was looked at
 }
 
 // sweepEach is how many states are looked at with each flush, to forget those
@@ -56,8 +51,7 @@ func (k *stateKeeper) read(db *DB) (states []consumers.SavedState, err error) {
 	now := db.options.Clock.Now()
 	err = guard(db.path, func() error {
 		return db.bolt.View(func(tx *bbolt.Tx) error {
-			return tx.Bucket(k.bucket).ForEach(func(key, v []byte) error {
-				k.kept++
+			return tx.Bucket(bucketStates).ForEach(func(key, v []byte) error {
 				s, err := decodeState(key, v)
 				if err == nil && now < s.Until {
 					states = append(states, s)
@@ -67,7 +61,7 @@ func (k *stateKeeper) read(db *DB) (states []consumers.SavedState, err error) {
 		})
 	})
 	if err != nil {
-		return nil, fmt.Errorf("read the %s in %s: %w", k.bucket, db.path, err)
+		return nil, fmt.Errorf("read the states in %s: %w", db.path, err)
 	}
 	return states, nil
 }
@@ -90,57 +84,31 @@ func (k *stateKeeper) save(db *DB, last bool) error {
 		k.unsaved = map[consumers.StateKey]consumers.SavedState{}
 	}
 	for _, s := range k.news(now, last) {
-		if _, waits := k.unsaved[s.Key]; waits || k.most == 0 || len(k.unsaved) < k.most {
-			k.unsaved[s.Key] = s
-		}
+		k.unsaved[s.Key] = s
 	}
 	if len(k.unsaved) == 0 {
 		return nil
 	}
-	kept := k.kept
-	var written []consumers.StateKey
 	err := guard(db.path, func() error {
 		return db.bolt.Update(func(tx *bbolt.Tx) error {
-			b := tx.Bucket(k.bucket)
+			b := tx.Bucket(bucketStates)
 			for key, s := range k.unsaved {
-				if !last && k.each > 0 && len(written) == k.each {
-					break
+				v, err := encodeState(s)
+				if err == nil {
+					err = b.Put(key[:], v)
 				}
-				if err := k.put(b, s); err != nil {
+				if err != nil {
 					return err
 				}
-				written = append(written, key)
 			}
 			return k.sweep(b, now)
 		})
 	})
 	if err != nil {
-		k.kept = kept
-		return fmt.Errorf("write the %s to %s: %w", k.bucket, db.path, err)
+		return fmt.Errorf("write the states to %s: %w", db.path, err)
 	}
-	if len(written) == len(k.unsaved) {
-		k.unsaved = nil // and the room of a busy time
-		return nil
-	}
-	for _, key := range written {
-		delete(k.unsaved, key)
-	}
+	k.unsaved = nil // and the room of a busy time
 	return nil
-}
-
-// put writes a state, unless it is one too many.
-func (k *stateKeeper) put(b *bbolt.Bucket, s consumers.SavedState) error {
-	if k.most > 0 && b.Get(s.Key[:]) == nil {
-		if k.kept >= k.most {
-			return nil
-		}
-		k.kept++
-	}
-	v, err := encodeState(s)
-	if err != nil {
-		return err
-	}
-	return b.Put(s.Key[:], v)
 }
 
 // sweep forgets outdated states, some at a time.
@@ -162,7 +130,6 @@ func (k *stateKeeper) sweep(b *bbolt.Bucket, now limits.Time) error {
 		if err := b.Delete(key); err != nil {
 			return err
 		}
-		k.kept--
 	}
 	return nil
 }
