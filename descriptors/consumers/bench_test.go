@@ -99,6 +99,7 @@ func TestMemoryAfterChanges(t *testing.T) {
 		if err := r.SetPlans(start, map[string]consumers.Plan{"p": {Limits: list(t, rate)}}); err != nil {
 			t.Fatal(err)
 		}
+		settle(r)
 		return heap()
 	}
 	before := heap()

@@ -17,7 +17,8 @@
 //     no spelling of it is a second one. Nothing is kept of what nobody issued.
 //   - A change is in force with the next decision, whole or not at all, and costs
 //     the change: neither a decision nor another change waits for a copy of
-//     everything.
+//     everything. What a change of all leaves to do, each consumer's next request
+//     does, or [Registry.Settle].
 //   - Limiters belong to identities: consumer, token, limit. A changed number, a
 //     rotation, a reload of the source leaves what was used; taking a token away
 //     and adding it again mints no second grace and no second quota.

@@ -28,3 +28,12 @@ func Build(m map[string]uint64) *Index {
 	x := b.finish(func(_, _ *string, _ string) {})
 	return &Index{x}
 }
+
+// SettleLater has changes leave everything to Settle, also of few consumers.
+func (r *Registry) SettleLater() *Registry {
+	r.arrears.atOnce = 0
+	return r
+}
+
+// Piece is how many consumers Settle brings up at most.
+const Piece = piece

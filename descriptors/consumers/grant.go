@@ -77,16 +77,33 @@ type grant struct {
 	turn     uint32 // the state's when the grant was made: another one, another grant
 }
 
-// state is what the journal knows of those who share limiters: flags, and above
-// them how often another grant took the place of the one before.
+// state is what the journal knows of those who share limiters: flags, above them
+// the age of the snapshot that the limiters were last brought up to, and above
+// that how often another grant took the place of the one before.
 type state struct{ *atomic.Uint32 }
 
 const (
 	watched      = 1 << iota // the journal looks at it
 	plainly                  // a plain token has the seat
 	durablePlain             // and the journal should look at it
-	turnUnit                 // from here on the turn
+	ageUnit                  // from here on the age
+	turnUnit     = ageUnit << ageBits
+	ageBits      = 8
 )
+
+// aged reports whether the state's limiters are those that a snapshot of an age
+// asks for.
+func aged(state, age uint32) bool { return state%turnUnit/ageUnit == age%(1<<ageBits) }
+
+// become notes the age of the snapshot that the limiters were brought up to.
+func (s state) become(age uint32) {
+	for {
+		was := s.Load()
+		if s.CompareAndSwap(was, was/turnUnit*turnUnit|age%(1<<ageBits)*ageUnit|was%ageUnit) {
+			return
+		}
+	}
+}
 
 func (s state) turn() uint32 { return s.Load() / turnUnit }
 
@@ -247,6 +264,15 @@ func (p *pool[T]) acquire(key string, make func() T) T {
 	}
 	e.count++
 	return e.value
+}
+
+// again is acquire for what may be there, by a key that is not kept.
+func (p *pool[T]) again(key []byte) (value T, ok bool) {
+	if e := p.held[string(key)]; e != nil {
+		e.count++
+		return e.value, true
+	}
+	return value, false
 }
 
 // release reports whether nobody holds it any more.

@@ -126,6 +126,29 @@ func exact[E any](s []E, more int) []E {
 	return c
 }
 
+// from calls f for every entry whose hash is not below h where find looks, in the
+// order of these, until it returns false. Each comes with the least hash from which
+// it is found again.
+func (x *index[T]) from(h uint64, f func(h uint64, v *T, text string) bool) {
+	if x.root == nil {
+		return
+	}
+	i, j, key := place(h)
+	for ; i < fan; i, j, key = i+1, 0, 0 {
+		if x.root[i] == nil {
+			continue
+		}
+		for ; j < fan; j, key = j+1, 0 {
+			b := &x.root[i][j]
+			for at := b.search(key); at < len(b.vals); at++ {
+				if !f(uint64(i)<<58|uint64(j)<<52|uint64(b.keys[at])<<20, &b.vals[at], b.text) {
+					return
+				}
+			}
+		}
+	}
+}
+
 // all calls f for every entry, with the text that it stands in, until it returns
 // false.
 func (x *index[T]) all(f func(v *T, text string) bool) {

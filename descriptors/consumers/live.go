@@ -11,7 +11,8 @@ import (
 // What follows makes and moves the live parts of snapshots. All of it is called
 // with Registry.mu held.
 
-// activate makes the live part of a secret with its first request.
+// activate makes the live part of a secret with its first request, or with the
+// first one after a change.
 func (r *Registry) activate(now limits.Time, h *Hash) (*snapshot, *tokenEntry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -20,14 +21,14 @@ func (r *Registry) activate(now limits.Time, h *Hash) (*snapshot, *tokenEntry) {
 	if e == nil {
 		return s, nil // taken away since the caller looked
 	}
-	if e.seat.Load() != 0 {
-		return s, e
-	}
 	ce, v, t := s.holder(e)
 	if ce.nobody() {
 		return s, nil
 	}
-	if r.callerOf(ce) == nil && r.seatPlain(now, e, &v, t) {
+	if r.settle(e.owner, v.id); e.seat.Load() != 0 {
+		return s, e
+	}
+	if r.callerOf(ce) == nil && r.seatPlain(now, s, e, &v, t) {
 		return s, e
 	}
 	c := r.live(now, s, e.owner, ce)
@@ -36,7 +37,7 @@ func (r *Registry) activate(now limits.Time, h *Hash) (*snapshot, *tokenEntry) {
 }
 
 // seatPlain gives a secret a seat if its token is plain.
-func (r *Registry) seatPlain(now limits.Time, e *tokenEntry, v *view, t tokenView) bool {
+func (r *Registry) seatPlain(now limits.Time, s *snapshot, e *tokenEntry, v *view, t tokenView) bool {
 	terms := r.acquireTerms(v)
 	if !r.plain(v, terms) || t.previousUntil != 0 {
 		r.releaseTerms(terms)
@@ -50,6 +51,7 @@ func (r *Registry) seatPlain(now limits.Time, e *tokenEntry, v *view, t tokenVie
 		seat.Init(terms.specs[0], now)
 	}
 	stateOf(seat).plain(terms)
+	stateOf(seat).become(s.age)
 	e.seat.Store(number)
 	return true
 }
@@ -69,11 +71,12 @@ func (r *Registry) activateID(now limits.Time, id string) *grant {
 	if e.nobody() {
 		return nil
 	}
+	r.settle(owner, id)
 	c := r.live(now, s, owner, e)
 	if g := c.byID.Load(); g != nil {
 		return g
 	}
-	g := newIDGrant(c, e.record.view().disabled, r.limiters(now, c, scopeID, ""))
+	g := newIDGrant(c, s.age, e.record.view().disabled, r.limiters(now, c, scopeID, ""))
 	c.byID.Store(g)
 	return g
 }
@@ -111,7 +114,11 @@ func (r *Registry) setCaller(e consumerEntry, c *caller) {
 }
 
 // termsOf returns the terms of a plain token.
-func (r *Registry) termsOf(seat *limits.Limiter) *terms { return r.plains[seat.Spec()] }
+func (r *Registry) termsOf(seat *limits.Limiter) *terms {
+	t, _ := r.plains.Load(seat.Spec())
+	terms, _ := t.(*terms)
+	return terms
+}
 
 // expand gives the plain tokens of a consumer that are in use grants of their
 // own, with the limiters that they have.
@@ -158,11 +165,15 @@ func (r *Registry) acquireTerms(v *view) *terms {
 			text = encodeLimits(r.options.Default)
 		}
 	}
-	key := strconv.FormatUint(r.warmUps, 10) + " " + text
+	r.scratch = append(append(strconv.AppendUint(r.scratch[:0], r.warmUps, 10), ' '), text...)
+	if t, ok := r.terms.again(r.scratch); ok {
+		return t
+	}
+	key := string(r.scratch)
 	return r.terms.acquire(key, func() *terms {
 		t := newTerms(key, text, r.options.WarmUp)
 		if t.plain {
-			r.plains[t.specs[0]] = t
+			r.plains.Store(t.specs[0], t)
 		}
 		return t
 	})
@@ -170,7 +181,7 @@ func (r *Registry) acquireTerms(v *view) *terms {
 
 func (r *Registry) releaseTerms(t *terms) {
 	if r.terms.release(t.key) && t.plain {
-		delete(r.plains, t.specs[0])
+		r.plains.Delete(t.specs[0])
 	}
 }
 
@@ -181,8 +192,10 @@ func (r *Registry) drop(c *caller, rec record) {
 }
 
 // newIDGrant makes the grant of a consumer's id, which has a state of its own.
-func newIDGrant(c *caller, disabled bool, ls []*limits.Limiter) *grant {
-	return newGrant(c, "", never, disabled, ls, state{new(atomic.Uint32)})
+func newIDGrant(c *caller, age uint32, disabled bool, ls []*limits.Limiter) *grant {
+	st := state{new(atomic.Uint32)}
+	st.become(age)
+	return newGrant(c, "", never, disabled, ls, st)
 }
 
 func newGrant(c *caller, token string, expires limits.Time, disabled bool, ls []*limits.Limiter, st state) *grant {
@@ -198,7 +211,9 @@ func (r *Registry) grantToken(s *snapshot, owner uint64, c *caller, t tokenView,
 		if number == 0 {
 			number = r.seats.take()
 		}
-		g := newGrant(c, t.id, expires, disabled, ls, stateOf(r.seats.make(number)))
+		st := stateOf(r.seats.make(number))
+		st.become(s.age)
+		g := newGrant(c, t.id, expires, disabled, ls, st)
 		r.seats.grants.make(number).Store(g)
 		s.owned(key, owner).seat.Store(number)
 		return g
@@ -231,27 +246,6 @@ func (r *Registry) limitersOf(numbers [2]uint32) []*limits.Limiter {
 	return r.seats.grant(max(numbers[0], numbers[1])).limiters
 }
 
-// carry moves every live part of one snapshot into another, or, where both are
-// the same, brings it up to the plans and options in force. In that case first
-// requests of tokens are let in between: what they make is up to date.
-func (r *Registry) carry(now limits.Time, from, to *snapshot) {
-	if r.seats.given == 0 && r.callers.given == 0 {
-		return // nobody was asked for yet
-	}
-	n := 0
-	from.everyone(func(e consumerEntry) bool {
-		r.rebuild(now, from, to, e)
-		if n++; from == to && n%carriedAtOnce == 0 {
-			r.mu.Unlock()
-			r.mu.Lock()
-		}
-		return true
-	})
-}
-
-// carriedAtOnce is for how many consumers carry keeps the lock.
-const carriedAtOnce = 100
-
 // rebuild moves a consumer that is in use into a snapshot in which it may have
 // changed or gone.
 func (r *Registry) rebuild(now limits.Time, from, to *snapshot, old consumerEntry) {
@@ -272,6 +266,9 @@ func (r *Registry) rebuild(now limits.Time, from, to *snapshot, old consumerEntr
 	if n.terms == c.terms && e.record == old.record {
 		r.drop(n, e.record)
 		r.move(from, to, owner, e.record)
+		if g := c.byID.Load(); g != nil {
+			g.state.become(to.age)
+		}
 		return
 	}
 	if n.terms.shared || c.terms.shared {
@@ -279,17 +276,16 @@ func (r *Registry) rebuild(now limits.Time, from, to *snapshot, old consumerEntr
 	}
 	if g := c.byID.Load(); g != nil {
 		watched := g.state.next()
-		n.byID.Store(newIDGrant(n, disabled, r.fit(now, g.limiters, c, n, scopeID, "")))
+		n.byID.Store(newIDGrant(n, to.age, disabled, r.fit(now, g.limiters, c, n, scopeID, "")))
 		r.journal.follow(n.byID.Load(), watched)
 	}
-	remaining := tokensOf(e.record)
-	before := old.record.view()
+	before, after := old.record.view(), e.record.view()
 	for t := range before.eachToken {
 		had := from.seated(t, owner)
 		if had == [2]uint32{} {
 			continue
 		}
-		u, ok := remaining[t.id]
+		u, ok := after.named(t.id)
 		if !ok {
 			r.forget(now, had, c, t.id)
 			continue
@@ -300,14 +296,6 @@ func (r *Registry) rebuild(now limits.Time, from, to *snapshot, old consumerEntr
 	}
 	r.drop(c, old.record)
 	r.setCaller(e, n)
-}
-
-func tokensOf(rec record) map[string]tokenView {
-	v, all := rec.view(), map[string]tokenView{}
-	for t := range v.eachToken {
-		all[t.id] = t
-	}
-	return all
 }
 
 // next makes the grants of a token's seats gone, and reports whether one of them
@@ -341,14 +329,15 @@ func (r *Registry) rebuildPlain(now limits.Time, from, to *snapshot, old consume
 		}
 		return true
 	}
-	after, remaining := e.record.view(), tokensOf(e.record)
+	after := e.record.view()
 	n := r.acquireTerms(&after)
 	defer r.releaseTerms(n)
 	plain := r.plain(&after, n)
 	for t := range before.eachToken {
 		if number := from.seated(t, owner)[0]; number != 0 {
 			was := r.termsOf(r.seats.at(number))
-			plain = plain && remaining[t.id].previousUntil == 0 && n.slots[0] == was.slots[0]
+			u, _ := after.named(t.id)
+			plain = plain && u.previousUntil == 0 && n.slots[0] == was.slots[0]
 		}
 	}
 	if !plain {
@@ -357,8 +346,10 @@ func (r *Registry) rebuildPlain(now limits.Time, from, to *snapshot, old consume
 	}
 	for t := range before.eachToken {
 		number := from.seated(t, owner)[0]
-		if u, ok := remaining[t.id]; ok && number != 0 {
-			to.owned(u.key, owner).seat.Store(r.refit(now, number, n, before.id, t.id))
+		if u, ok := after.named(t.id); ok && number != 0 {
+			number = r.refit(now, number, n, before.id, t.id)
+			stateOf(r.seats.at(number)).become(to.age)
+			to.owned(u.key, owner).seat.Store(number)
 			continue
 		}
 		r.vacate(now, number, before.id, t.id)
@@ -407,14 +398,13 @@ func (r *Registry) vacate(now limits.Time, number uint32, id, token string) {
 
 // move takes the seats of a consumer that did not change along.
 func (r *Registry) move(from, to *snapshot, owner uint64, rec record) {
-	if from == to {
-		return
-	}
 	for k := range keysOf(rec) {
 		a, b := from.owned(k, owner), to.owned(k, owner)
-		if a != nil && b != nil {
-			b.seat.Store(a.seat.Load())
+		if a == nil || b == nil || a.seat.Load() == 0 {
+			continue
 		}
+		stateOf(r.seats.at(a.seat.Load())).become(to.age)
+		b.seat.Store(a.seat.Load())
 	}
 }
 

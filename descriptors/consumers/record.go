@@ -117,6 +117,16 @@ func (v *view) token(key uint64) (tokenView, bool) {
 	return tokenView{}, false
 }
 
+// named finds one by its id.
+func (v *view) named(id string) (tokenView, bool) {
+	for t := range v.eachToken {
+		if t.id == id {
+			return t, true
+		}
+	}
+	return tokenView{}, false
+}
+
 func encodeLabels(labels map[string]string) string {
 	var b []byte
 	for _, k := range slices.Sorted(maps.Keys(labels)) {

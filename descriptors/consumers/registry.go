@@ -34,11 +34,13 @@ type Registry struct {
 	plans   map[string]string // their limits, as encodeLimits writes them
 	seats   seats
 	callers callers
-	plains  map[*limits.Spec]*terms // whose one limit it is
+	plains  sync.Map // of *limits.Spec to the *terms whose one limit it is; may be read by anybody
 	terms   pool[*terms]
 	labels  pool[map[string]string]
 	memory  memory
 	journal journal
+	arrears arrears
+	scratch []byte
 }
 
 // RegistryOptions are the defaults of consumers that name nothing.
@@ -69,6 +71,7 @@ func (o RegistryOptions) withDefaults() RegistryOptions {
 type snapshot struct {
 	tokens    index[tokenEntry]
 	consumers index[consumerSlot]
+	age       uint32 // another one, other plans, options or consumers: see arrears
 }
 
 type tokenEntry struct {
@@ -117,11 +120,11 @@ func NewRegistry(o RegistryOptions) *Registry {
 		options: o.withDefaults(),
 		terms:   newPool[*terms](),
 		labels:  newPool[map[string]string](),
-		plains:  map[*limits.Spec]*terms{},
 		memory:  memory{states: map[StateKey]SavedState{}, max: maxRemembered},
 	}
 	r.journal.seed = r.seed
 	r.seats.resting, r.callers.resting = resting, resting
+	r.arrears.atOnce = settledAtOnce
 	r.snap.Store(&snapshot{})
 	return r
 }
@@ -143,19 +146,23 @@ func (r *Registry) ResolveHash(now limits.Time, h Hash) (Grant, Standing) {
 }
 
 func (r *Registry) resolve(now limits.Time, s *snapshot, e *tokenEntry) (Grant, Standing) {
-	if e != nil && e.seat.Load() == 0 {
-		s, e = r.activate(now, &e.hash)
-	}
 	for e != nil {
 		number := e.seat.Load()
-		if g := r.seats.grant(number); g != nil {
-			return r.answer(now, g)
+		if number == 0 {
+			s, e = r.activate(now, &e.hash)
+			continue
 		}
 		seat := r.seats.at(number)
 		state := seat.Note.Load()
-		if state&plainly == 0 { // the token has gone, or is no longer plain, since s was read
+		g := r.seats.grant(number)
+		if g == nil && state&plainly == 0 || !aged(state, s.age) {
+			// The token has gone, or is no longer plain, since s was read, or has
+			// limiters from before a change.
 			s, e = r.activate(now, &e.hash)
 			continue
+		}
+		if g != nil {
+			return r.answer(now, g)
 		}
 		v, t, ok := r.whose(s, e)
 		if !ok {
@@ -173,12 +180,13 @@ func (r *Registry) resolve(now limits.Time, s *snapshot, e *tokenEntry) (Grant, 
 // Consumer finds the grant by a consumer's id. All calls by id share one set of
 // limiters of their own, and those per consumer with its tokens.
 func (r *Registry) Consumer(now limits.Time, id string) (Grant, Standing) {
-	e := r.snap.Load().consumer(maphash.String(r.seed, id), id)
+	s := r.snap.Load()
+	e := s.consumer(maphash.String(r.seed, id), id)
 	if e.nobody() {
 		return Grant{}, Unknown
 	}
 	if c := r.callerOf(e); c != nil && c.id == id { // else it was used again
-		if g := c.byID.Load(); g != nil {
+		if g := c.byID.Load(); g != nil && aged(g.state.Load(), s.age) {
 			return r.answer(now, g)
 		}
 	}
@@ -208,8 +216,6 @@ func (r *Registry) Token(now limits.Time, consumer, token string) (Grant, Standi
 
 // watch has the journal look at a plain token.
 func (r *Registry) watch(seat *limits.Limiter, id, token string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	if t := r.termsOf(seat); t != nil {
 		r.journal.watch(seat, t, id, token)
 	}
@@ -294,7 +300,8 @@ func (s *snapshot) leave(owner uint64, rec record) {
 }
 
 // Replace puts a whole set in force, or nothing of it: the error is a [Problems]
-// with everything that is wrong. Limiters of tokens that remain are carried over.
+// with everything that is wrong. Limiters of tokens that remain are carried over,
+// many of them when they are asked for next: see [Registry.Settle].
 func (r *Registry) Replace(now limits.Time, s Set) error {
 	if s.Plans == nil {
 		s.Plans = map[string]Plan{}
@@ -351,9 +358,12 @@ func (r *Registry) LoadGood(now limits.Time, all iter.Seq2[Consumer, error]) (Pr
 func (r *Registry) adopt(now limits.Time, next *snapshot, plans map[string]string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	for r.arrears.before != nil { // there is room for one
+		r.settleSome()
+	}
 	r.plans = plans
-	r.carry(now, r.snap.Load(), next)
-	r.snap.Store(next)
+	r.arrears.replaced(r.snap.Load())
+	r.putInForce(now, next)
 }
 
 // drop takes every consumer of an id, and their secrets, out of a snapshot that
@@ -378,11 +388,13 @@ func (r *Registry) SetPlans(now limits.Time, plans map[string]Plan) error {
 	v := newValidator()
 	texts := v.plans(plans)
 	s := r.snap.Load()
-	s.everyone(func(e consumerEntry) bool {
-		w := e.record.view()
-		v.planOf(w.id, w.plan, texts)
-		return len(v.found) < maxPlanProblems
-	})
+	if lacks(texts, r.plans) {
+		s.everyone(func(e consumerEntry) bool {
+			w := e.record.view()
+			v.planOf(w.id, w.plan, texts)
+			return len(v.found) < maxPlanProblems
+		})
+	}
 	if err := v.err(); err != nil {
 		return err
 	}
@@ -392,8 +404,18 @@ func (r *Registry) SetPlans(now limits.Time, plans map[string]Plan) error {
 		return nil
 	}
 	r.plans = texts
-	r.carry(now, s, s)
+	r.changed(now)
 	return nil
+}
+
+// lacks reports whether plans are gone.
+func lacks(plans, before map[string]string) bool {
+	for name := range before {
+		if _, ok := plans[name]; !ok {
+			return true
+		}
+	}
+	return false
 }
 
 // maxPlanProblems bounds how many consumers of a plan that is gone are named.
@@ -415,6 +437,7 @@ func (r *Registry) Put(now limits.Time, c Consumer) error {
 
 func (r *Registry) put(now limits.Time, c *Consumer) {
 	owner, rec := maphash.String(r.seed, c.ID), newRecord(c)
+	r.settle(owner, c.ID)
 	from := r.snap.Load()
 	to := *from
 	old := from.consumer(owner, c.ID)
@@ -450,6 +473,7 @@ func (r *Registry) Remove(now limits.Time, id string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	owner := maphash.String(r.seed, id)
+	r.settle(owner, id)
 	from := r.snap.Load()
 	old := from.consumer(owner, id)
 	if old.nobody() {
@@ -481,8 +505,7 @@ func (r *Registry) SetOptions(now limits.Time, o RegistryOptions) {
 		r.warmUps++
 	}
 	r.options = o
-	s := r.snap.Load()
-	r.carry(now, s, s)
+	r.changed(now)
 }
 
 // build makes a snapshot without live parts and tells the validator what is wrong

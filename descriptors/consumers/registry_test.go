@@ -452,7 +452,7 @@ func TestPutRefusesSecretOfAnother(t *testing.T) {
 func TestAnyOrderOfChangesEqualsReplace(t *testing.T) {
 	for seed := range uint64(30) {
 		rng := rand.New(rand.NewPCG(seed, 1))
-		r := consumers.NewRegistry(consumers.RegistryOptions{Default: list(t, `"20/s"`)})
+		r := consumers.NewRegistry(consumers.RegistryOptions{Default: list(t, `"20/s"`)}).SettleLater()
 		plans := map[string]consumers.Plan{"free": {Limits: list(t, `"5/s"`)}}
 		if err := r.Replace(start, consumers.Set{Plans: plans}); err != nil {
 			t.Fatal(err)
@@ -461,7 +461,16 @@ func TestAnyOrderOfChangesEqualsReplace(t *testing.T) {
 		for step := range 60 {
 			now := start.Add(time.Duration(step) * time.Millisecond)
 			c := randomConsumer(t, rng)
-			switch rng.IntN(5) {
+			switch rng.IntN(7) {
+			case 5:
+				plans = map[string]consumers.Plan{"free": {Limits: list(t, []string{`"5/s"`, `"6/s"`, `[{"rate":"9/s"},{"quota":"7/day","per":"consumer"}]`}[rng.IntN(3)])}}
+				if err := r.SetPlans(now, plans); err != nil {
+					t.Fatal(err)
+				}
+			case 6:
+				for range rng.IntN(3) {
+					r.Settle()
+				}
 			case 0:
 				r.Remove(now, c.ID)
 				delete(want, c.ID)
@@ -566,7 +575,7 @@ func same(t *testing.T, when string, r *consumers.Registry, plans map[string]con
 // itself is that together no more is admitted than the quota, whatever changes.
 func TestConcurrentChangesAndDecisions(t *testing.T) {
 	base := consumers.Consumer{ID: "a", Limits: list(t, `[{"quota":"1000/day"}]`), Tokens: []consumers.Token{token("t", "s")}}
-	r := known(t, consumers.RegistryOptions{}, base, consumers.Consumer{ID: "b", Tokens: []consumers.Token{token("t", "b")}})
+	r := known(t, consumers.RegistryOptions{}, base, consumers.Consumer{ID: "b", Tokens: []consumers.Token{token("t", "b")}}).SettleLater()
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	total := 0
@@ -599,6 +608,12 @@ func TestConcurrentChangesAndDecisions(t *testing.T) {
 				if err := r.Replace(start, consumers.Set{Consumers: []consumers.Consumer{base}}); err != nil {
 					t.Error(err)
 				}
+			}
+			if i%30 == 0 {
+				r.SetOptions(start, consumers.RegistryOptions{Default: list(t, fmt.Sprintf(`"%d/s"`, i+1))})
+			}
+			if i%3 == 0 {
+				r.Settle()
 			}
 			r.Unsaved(start)
 			r.Usage(start, "a")

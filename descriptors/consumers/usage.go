@@ -48,6 +48,7 @@ func (r *Registry) eachLimiter(now limits.Time, id string, visit func(token stri
 	if e.nobody() {
 		return false
 	}
+	r.settle(owner, id)
 	v := e.record.view()
 	if r.callerOf(e) == nil && r.eachPlain(now, s, owner, &v, visit) {
 		return true
@@ -88,7 +89,7 @@ func (r *Registry) eachLimiter(now limits.Time, id string, visit func(token stri
 func (r *Registry) eachPlain(now limits.Time, s *snapshot, owner uint64, v *view, visit func(token string, l *limits.Limiter)) bool {
 	for t := range v.eachToken {
 		e := s.owned(t.key, owner)
-		if e == nil || e.seat.Load() == 0 && !r.seatPlain(now, e, v, t) {
+		if e == nil || e.seat.Load() == 0 && !r.seatPlain(now, s, e, v, t) {
 			return false
 		}
 	}
@@ -105,6 +106,8 @@ func (r *Registry) eachPlain(now limits.Time, s *snapshot, owner uint64, v *view
 // Each calls f for every grant that has been asked for, in no order, until it
 // returns false. A token in rotation may have two, with the same limiters.
 func (r *Registry) Each(f func(Grant) bool) {
+	for r.Settle() {
+	}
 	s := r.snap.Load()
 	goes := true
 	s.tokens.all(func(e *tokenEntry, _ string) bool {
