@@ -62,6 +62,14 @@ func rotatedFilesArePickedUp(t *testing.T, listener string) {
 	if err := checkHealth(t, addr, authority.Client(t, "old.test", "", "")); err != nil {
 		t.Fatal(err)
 	}
+	living := dial(t, addr, credentials.NewTLS(authority.Client(t, "old.test", "", "")))
+	goesOn := func() {
+		t.Helper()
+		if _, err := healthpb.NewHealthClient(living).Check(t.Context(), &healthpb.HealthCheckRequest{}); err != nil {
+			t.Errorf("a call on the connection that was there before: %v", err)
+		}
+	}
+	goesOn()
 	// Half of a change is no change: a new certificate with the old key.
 	oldKey, err := os.ReadFile(key)
 	if err != nil {
@@ -83,6 +91,7 @@ func rotatedFilesArePickedUp(t *testing.T, listener string) {
 	if err := checkHealth(t, addr, authority.Client(t, "old.test", "", "")); err == nil {
 		t.Error("the old certificate is still shown")
 	}
+	goesOn()
 }
 
 func TestTLSFilesThatCannotBe(t *testing.T) {

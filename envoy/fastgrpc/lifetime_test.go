@@ -421,3 +421,49 @@ func TestOneWriteForAllThatWasRead(t *testing.T) {
 		}
 	})
 }
+
+// Calls that were read from a client who cannot be answered any more are not
+// decided: what they took would be lost.
+func TestCallsOfWhoIsGoneAreNotDecided(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var decided atomic.Int64
+		l := newPipeListener()
+		server := fastgrpc.New(fastgrpc.Options{Methods: map[string]fastgrpc.Handler{
+			repeat: fastgrpc.HandlerFunc(func(_ *fastgrpc.Call, _, response []byte) ([]byte, fastgrpc.Status) {
+				decided.Add(1)
+				return append(response, make([]byte, 10_000)...), fastgrpc.Status{}
+			}),
+		}})
+		served := make(chan error, 1)
+		go func() { served <- server.Serve(l) }()
+		client, connection := net.Pipe()
+		l.conns <- connection
+		greeted := make(chan struct{})
+		go func() { // the server's SETTINGS, its window, and its answer to the client's SETTINGS
+			fr := http2.NewFramer(nil, client)
+			for range 3 {
+				if _, err := fr.ReadFrame(); err != nil {
+					t.Error(err)
+				}
+			}
+			close(greeted)
+		}()
+		p := greet(t, client)
+		<-greeted
+		var together bytes.Buffer
+		p.fr = http2.NewFramer(&together, nil)
+		p.must(p.fr.WriteWindowUpdate(0, 1<<20))
+		const calls = 50
+		for i := range uint32(calls) {
+			p.call(2*i+1, repeat, "")
+		}
+		p.write(together.Bytes())
+		synctest.Wait() // the server writes the first answers, which nobody reads
+		p.must(client.Close())
+		server.Close()
+		<-served
+		if got := decided.Load(); got < 1 || got > 10 {
+			t.Errorf("%d of %d calls were decided, want only those of the answers that were to be written at once", got, calls)
+		}
+	})
+}
