@@ -468,6 +468,26 @@ func TestAllConnectionsTogetherAreBounded(t *testing.T) {
 	}
 }
 
+// What a connection had beyond its own share goes back as soon as it needs that no
+// more, and not only at its end.
+func TestRoomIsGivenBackInBetween(t *testing.T) {
+	server, addr := serve(t, fastgrpc.Options{})
+	p := dial(t, addr)
+	for id := uint32(1); id < 41; id += 2 {
+		p.headers(id, false, request(echo)...)
+		p.must(p.fr.WriteData(id, false, message(strings.Repeat("m", 16_000))[:16_000]))
+	}
+	eventually(t, "twenty requests of 16,000 bytes are held", func() bool { return server.Stats().Buffered > 200_000 })
+	for id := uint32(1); id < 41; id += 2 {
+		p.must(p.fr.WriteRSTStream(id, http2.ErrCodeCancel))
+	}
+	eventually(t, "all is given back", func() bool { return server.Stats().Buffered == 0 })
+	p.call(41, echo, "x")
+	if got := p.reply(41); got != ok("x") {
+		t.Errorf("the next call = %v, want ok", got)
+	}
+}
+
 // statusesUntilPong counts the calls that end with a status before a PING is
 // answered.
 func (p *peer) statusesUntilPong(status string) (n int) {

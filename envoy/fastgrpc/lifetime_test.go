@@ -255,7 +255,9 @@ func TestConnectionAge(t *testing.T) {
 				t.Errorf("call between the GOAWAYs = %v, want ok", got)
 			}
 			p.must(p.fr.WritePing(true, [8]byte{'d', 'r', 'a', 'i', 'n'}))
-			p.until(isGoAway(3, http2.ErrCodeNo))
+			if got := p.until(isGoAway(3, http2.ErrCodeNo)); got != 0 {
+				t.Errorf("second GOAWAY %v after the answer to the PING, want at once", got)
+			}
 			p.call(5, echo, "too late")
 			time.Sleep(5 * time.Hour) // without a grace that was set, as long as it takes
 			s.letGo <- struct{}{}

@@ -49,10 +49,18 @@ func TestStreamStates(t *testing.T) {
 		{"a window made negative, then opened", func(p *peer) {
 			p.must(p.fr.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 10}))
 			p.call(1, repeat, "", "size", "20")
-			p.must(p.fr.WriteSettings(starved)) // 10 sent: minus 10
-			p.must(p.fr.WriteWindowUpdate(1, 10))
-			p.must(p.fr.WriteSettings(open))
-		}, ok("xxxxxxxxxxxxxxxxxxxx")},
+			p.until(func(f http2.Frame) bool { return f.Header().Type == http2.FrameData }) // the prefix and 5 bytes
+			p.must(p.fr.WriteSettings(starved))                                             // minus 10
+			p.must(p.fr.WriteWindowUpdate(1, 10))                                           // 0
+			p.must(p.fr.WritePing(false, [8]byte{}))
+			p.until(func(f http2.Frame) bool {
+				if f.Header().Type == http2.FrameData {
+					p.t.Error("DATA beyond a window that was made negative")
+				}
+				return isPing(true)(f)
+			})
+			p.must(p.fr.WriteSettings(open)) // now 15 bytes, of which reply takes off as many as a prefix has
+		}, reply{Status: "0", Data: "xxxxxxxxxx"}},
 		{"window of a stream too large", func(p *peer) {
 			p.headers(1, false, request(echo)...)
 			p.must(p.fr.WriteWindowUpdate(1, 1<<31-1))
@@ -74,6 +82,12 @@ func TestStreamStates(t *testing.T) {
 			}
 			p.must(p.fr.WriteData(1, true, rest))
 		}, ok("xxx")},
+		{"padding beyond the stream's window", func(p *peer) {
+			p.headers(1, false, request(echo)...)
+			for range 300 { // of 256 bytes, for which alone no room is made
+				p.must(p.fr.WriteDataPadded(1, false, nil, make([]byte, 255)))
+			}
+		}, reply{Reset: http2.ErrCodeFlowControl}},
 		{"DATA on an idle stream", func(p *peer) { p.must(p.fr.WriteData(1, true, nil)) }, reply{GoAway: http2.ErrCodeProtocol}},
 		{"even stream", func(p *peer) { p.headers(2, true, request(echo)...) }, reply{GoAway: http2.ErrCodeProtocol}},
 		{"compression error", func(p *peer) {
@@ -107,6 +121,7 @@ func TestHeaderTableSizes(t *testing.T) {
 			return isSettings && settings.IsAck()
 		})
 		p.fr.ReadMetaHeaders.SetAllowedMaxDynamicTableSize(size)
+		p.fr.ReadMetaHeaders.SetMaxDynamicTableSize(min(size, 4096)) // at once, as a client may that has no more
 	}
 	for _, size := range []uint32{4096, 0, 4096, 60, 100, 255, 256, 0, 1 << 20, 4096} {
 		settle(size, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 8})
