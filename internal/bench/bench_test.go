@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"net"
 	"net/http"
+	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"sync"
@@ -248,5 +250,42 @@ func TestGoals(t *testing.T) {
 		if !slices.Contains(rows, want) {
 			t.Errorf("no row %q in\n%s", want, out.String())
 		}
+	}
+}
+
+// TestAPeerThatDiesEndsNoRun: what is left is measured, and it is told.
+func TestAPeerThatDiesEndsNoRun(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := newFloor()
+	go func() { _ = server.Serve(listener) }()
+	t.Cleanup(server.Stop)
+	dead, err := freeAddress()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := parsePlan([]string{"-quick", "-api", "ratelimit", "-rounds", "2", "-time", "400ms", "-warm", "10ms"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	self := &service{processes: []*process{{cmd: &exec.Cmd{Process: &os.Process{Pid: os.Getpid()}}}}}
+	floor := subject{server: "floor", apis: p.apis, target: listener.Addr().String(), service: self}
+	peer := subject{server: "limitador", mix: "admitted", apis: p.apis, target: dead, service: new(service)}
+	all := results{}
+	var out strings.Builder
+	if err := p.runCall(&out, "ratelimit", []subject{floor, peer}, all); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(all[cell{"ratelimit", saturated, "floor"}]); n != 2 {
+		t.Errorf("the floor was measured %d times beside a peer that is dead, want 2", n)
+	}
+	if !strings.Contains(out.String(), "FAILED: "+peer.String()+", "+saturated) {
+		t.Errorf("nothing tells that the peer is dead in\n%s", out.String())
+	}
+	peer.server = "tollgate"
+	if err := p.runCall(&out, "ratelimit", []subject{floor, peer}, all); err == nil {
+		t.Error("a Tollgate that is dead ended no run")
 	}
 }

@@ -19,6 +19,10 @@
 //
 //	go run ./internal/bench -ratelimit PATH -limitador PATH
 //
+// One of them that dies is told of and left out from then on; its figures so far
+// stay. All servers run all the time, so a run begins once none of them does more
+// than the odd thing, or after three seconds.
+//
 // What each way of asking adds to a request through a real Envoy, beside one
 // without filters and one that asks the floor:
 //
@@ -27,6 +31,9 @@
 // What a million consumers cost beside CPU, start, memory and reloads:
 //
 //	go run ./internal/bench many
+//
+// A run of it begins once the configuration before is in force and the server still,
+// and each round takes the reloads, and none, in another order.
 //
 // The generator drives HTTP/2 through golang.org/x/net's Framer, so that it
 // costs little beside what it measures. A closed loop keeps a number of requests

@@ -73,7 +73,7 @@ func (r reloader) measure(target string, changed []byte) (f figures, took time.D
 	if err != nil {
 		return f, 0, err
 	}
-	still([]*service{r.service})
+	still([]*service{r.service}, reloadWithin)
 	done := make(chan error, 1)
 	counting := false
 	f, err = measure(target, calls["check"], r.load, sources, func() (usage, error) {

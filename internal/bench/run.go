@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
@@ -49,30 +50,42 @@ func (p plan) length(subjects []subject) (runs int, took time.Duration) {
 }
 
 func (p plan) runCall(w io.Writer, api string, subjects []subject, all results) error {
+	services := servicesOf(subjects)
 	touched := map[*service]bool{}
 	var asked []subject
 	for _, s := range subjects {
 		if !s.serves(api) {
 			continue
 		}
-		asked = append(asked, s)
 		if !touched[s.service] {
 			touched[s.service] = true
 			if err := touch(s, api); err != nil {
-				return fmt.Errorf("%s: %w", s, err)
+				if err = lost(w, s, "before any load", err); err != nil {
+					return err
+				}
+				continue
 			}
 		}
+		asked = append(asked, s)
 	}
 	var busiest string
 	for _, l := range p.loads() {
+		if len(asked) == 0 {
+			return nil
+		}
 		if l.Half {
 			l.Rate = median(all[cell{api, busiest, asked[0].String()}]).rate / 2
 		}
 		for range p.rounds {
-			for _, s := range asked {
+			for _, s := range slices.Clone(asked) {
+				still(services, stillWithin)
 				f, err := p.measure(s, api, l)
 				if err != nil {
-					return fmt.Errorf("%s, %s: %w", s, l.Name, err)
+					if err = lost(w, s, l.Name, err); err != nil {
+						return err
+					}
+					asked = slices.DeleteFunc(asked, func(o subject) bool { return o.service == s.service })
+					continue
 				}
 				at := cell{api, l.Name, s.String()}
 				all[at] = append(all[at], f)
@@ -86,6 +99,19 @@ func (p plan) runCall(w io.Writer, api string, subjects []subject, all results) 
 		}
 	}
 	return nil
+}
+
+// stillWithin is how long the servers are waited for before a run.
+const stillWithin = 3 * time.Second
+
+// lost tells of a server that could not be measured and, where it is somebody
+// else's, goes on without it: the error is nil.
+func lost(w io.Writer, s subject, when string, err error) error {
+	if !s.peer() {
+		return fmt.Errorf("%s, %s: %w", s, when, err)
+	}
+	_, printed := fmt.Fprintf(w, "FAILED: %s, %s: %v; it is not measured any more\n\n", s, when, err)
+	return printed
 }
 
 // sourcesOf returns a call's requests: each connection begins where the one before

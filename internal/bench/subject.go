@@ -140,11 +140,12 @@ func freeAddresses(n int) ([]string, error) {
 	return all, nil
 }
 
-// still waits until services that are not driven use next to no CPU: a collection
-// after what was done before, or counters that are written down, would be measured
-// with what comes next. One that never rests is not waited for long.
-func still(all []*service) {
-	const look, busy, patience = 50 * time.Millisecond, 20, 10 * time.Second
+// still waits until services that are not driven use next to no CPU, for two looks
+// at them: a collection after what was done before, or what a reload left to do,
+// would be measured with what comes next. One that never rests is waited for no
+// longer than patience.
+func still(all []*service, patience time.Duration) {
+	const look, share = 50 * time.Millisecond, 50
 	used := func() (sum time.Duration) {
 		for _, s := range all {
 			u, _ := s.usage() // a process that died uses nothing
@@ -153,12 +154,25 @@ func still(all []*service) {
 		return sum
 	}
 	last := used()
-	for quiet, begin := 0, time.Now(); quiet < 3 && time.Since(begin) < patience; {
+	for quiet, begin := 0, time.Now(); quiet < 2 && time.Since(begin) < patience; {
 		time.Sleep(look)
 		now := used()
-		if quiet++; now-last > look/busy {
+		if quiet++; now-last > look/share {
 			quiet = 0
 		}
 		last = now
 	}
 }
+
+// servicesOf are those of subjects, each once.
+func servicesOf(subjects []subject) (all []*service) {
+	for _, s := range subjects {
+		if !slices.Contains(all, s.service) {
+			all = append(all, s.service)
+		}
+	}
+	return all
+}
+
+// peer reports whether a subject is somebody else's: what becomes of it ends no run.
+func (s subject) peer() bool { return s.server == "ratelimit" || s.server == "limitador" }
