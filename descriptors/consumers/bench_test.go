@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"testing"
+	"time"
 
 	"github.com/tollgate-dev/tollgate/descriptors/consumers"
 	"github.com/tollgate-dev/tollgate/limits"
@@ -69,6 +70,45 @@ func TestMemoryOfConsumers(t *testing.T) {
 	}
 	runtime.KeepAlive(r)
 	runtime.KeepAlive(tokens)
+}
+
+// TestMemoryOfGraces bounds what it costs more that a restart must know of each
+// token's grace: at once, while it is parked, and after it was looked at again.
+func TestMemoryOfGraces(t *testing.T) {
+	const n = 20_000
+	used := func(grace time.Duration) (each [3]int64) {
+		r, secrets := many(t, n)
+		r.SetOptions(start, consumers.RegistryOptions{WarmUp: limits.WarmUp{Grace: grace}, Idle: time.Hour})
+		before := int64(heap())
+		told := 0
+		for i, later := range []time.Duration{0, time.Second, 10 * time.Minute} {
+			now := start.Add(later)
+			for _, s := range secrets {
+				take(t, r, now, s, 1)
+			}
+			if i > 0 {
+				told += len(r.Unsaved(now))
+			}
+			each[i] = (int64(heap()) - before) / n
+		}
+		want := 0
+		if grace > 0 {
+			want = 2 * n // when it began, and that it was used since
+		}
+		if told != want {
+			t.Errorf("with a grace of %v %d states were told, want %d", grace, told, want)
+		}
+		runtime.KeepAlive(r)
+		runtime.KeepAlive(secrets)
+		return each
+	}
+	without, with := used(0), used(time.Second)
+	for i := range with {
+		if more := with[i] - without[i]; more > 80 {
+			t.Errorf("look %d: a token with a grace costs %d bytes more, want at most 80", i, more)
+		}
+	}
+	t.Logf("bytes for each token that has called: %d without a grace, %d with one", without, with)
 }
 
 // TestMemoryAfterChanges: that the limit of all was changed leaves no more behind

@@ -20,11 +20,14 @@ import (
 type journal struct {
 	mu      sync.Mutex
 	entered []*grant     // since the last look
+	begun   []plainWatch // likewise, of plain tokens
 	removed []SavedState // last states of limiters that are gone
 
 	look    sync.Mutex // guards what follows; taken before mu
 	watched []*watch
-	parked  []parked // by due
+	parked  []parked     // by due
+	young   []plainWatch // nothing reported yet
+	plain   []plainWatch // parked, by due
 	seed    maphash.Seed
 }
 
@@ -55,9 +58,19 @@ func (j *journal) add(g *grant) {
 	}
 }
 
-// watch is add for a plain token under some terms.
-func (j *journal) watch(seat *limits.Limiter, t *terms, id, token string) {
-	j.add(newGrant(&caller{id: id, terms: t}, token, never, false, []*limits.Limiter{seat}, stateOf(seat)))
+// watch is add for a plain token under some terms, in the seat of a number.
+func (j *journal) watch(number uint32, seat *limits.Limiter, t *terms, id, token string) {
+	st := stateOf(seat)
+	if t.limits[0].Kind == limits.Quota {
+		j.add(newGrant(&caller{id: id, terms: t}, token, never, false, []*limits.Limiter{seat}, st))
+		return
+	}
+	w := plainWatch{key: stateKey(scopeToken, id, token, t.slots[0]), seat: number, turn: st.turn()}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if st.Or(watched)&watched == 0 {
+		j.begun = append(j.begun, w)
+	}
 }
 
 // remove records the last state of a limiter that is gone; beyond a bound,
@@ -88,8 +101,12 @@ func (j *journal) collect(now limits.Time) []SavedState {
 		}
 		j.watched = append(j.watched, w)
 	}
+	for _, w := range j.begun {
+		w.due = second(now) + quietLooks
+		j.young = append(j.young, w)
+	}
 	removed := j.removed
-	j.entered, j.removed = nil, nil
+	j.entered, j.begun, j.removed = nil, nil, nil
 	return removed
 }
 
@@ -128,7 +145,8 @@ func (r *Registry) Unsaved(now limits.Time) []SavedState {
 	}
 	clear(j.watched[len(kept):])
 	j.watched = kept
-	return j.visit(states, now, idle)
+	states = j.visit(states, now, idle)
+	return r.lookAtPlain(states, now, idle)
 }
 
 // visit looks at the parked ones that are due. What was used meanwhile is
@@ -252,6 +270,13 @@ func (r *Registry) Final(now limits.Time) []SavedState {
 	}
 	for _, p := range j.parked {
 		final(p.grant)
+	}
+	for _, all := range [][]plainWatch{j.young, j.plain} {
+		for _, w := range all {
+			if seat := r.seats.at(w.seat); stateOf(seat).turn() == w.turn {
+				states = append(states, saved(now, seat, w.key, idle))
+			}
+		}
 	}
 	return states
 }

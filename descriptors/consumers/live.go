@@ -379,7 +379,7 @@ func (r *Registry) refit(now limits.Time, number uint32, n *terms, id, token str
 	watched := seat.Note.Load()&watched != 0
 	r.seats.leave(number)
 	if watched && n.durable {
-		r.journal.watch(r.seats.at(to), n, id, token)
+		r.journal.watch(to, r.seats.at(to), n, id, token)
 	}
 	return to
 }

@@ -170,7 +170,7 @@ func (r *Registry) resolve(now limits.Time, s *snapshot, e *tokenEntry) (Grant, 
 		}
 		worth := standing(now, t.expires, v.disabled)
 		if worth == Valid && state&(durablePlain|watched) == durablePlain {
-			r.watch(seat, v.id, t.id)
+			r.watch(number, v.id, t.id)
 		}
 		return Grant{Consumer: Caller{ID: v.id}, Token: t.id, only: seat}, worth
 	}
@@ -215,9 +215,10 @@ func (r *Registry) Token(now limits.Time, consumer, token string) (Grant, Standi
 }
 
 // watch has the journal look at a plain token.
-func (r *Registry) watch(seat *limits.Limiter, id, token string) {
+func (r *Registry) watch(number uint32, id, token string) {
+	seat := r.seats.at(number)
 	if t := r.termsOf(seat); t != nil {
-		r.journal.watch(seat, t, id, token)
+		r.journal.watch(number, seat, t, id, token)
 	}
 }
 

@@ -94,10 +94,11 @@ func (r *Registry) eachPlain(now limits.Time, s *snapshot, owner uint64, v *view
 		}
 	}
 	for t := range v.eachToken {
-		seat := r.seats.at(s.owned(t.key, owner).seat.Load())
+		number := s.owned(t.key, owner).seat.Load()
+		seat := r.seats.at(number)
 		visit(t.id, seat)
 		if stateOf(seat).Load()&durablePlain != 0 {
-			r.journal.watch(seat, r.termsOf(seat), v.id, t.id)
+			r.journal.watch(number, seat, r.termsOf(seat), v.id, t.id)
 		}
 	}
 	return true
