@@ -160,7 +160,7 @@ func TestAnswersUnderPressure(t *testing.T) {
 	}
 }
 
-func (f *fixture) now() limits.Time { return limits.At(time.Now()) }
+func (f *fixture) now() limits.Time { return f.clock.Now() }
 
 // What the upstream remembers of a request outlives the bytes of it.
 func TestCallsArePutDownToWhoeverMadeThem(t *testing.T) {

@@ -27,6 +27,7 @@ type fixture struct {
 	*extauthz.Server
 	tb        testing.TB
 	registry  *consumers.Registry
+	clock     *limits.Clock
 	upstreams *upstreams.Registry
 	book      *descriptors.Book
 	seen      *recorder
@@ -68,7 +69,7 @@ func newServer(t testing.TB, s setup) *fixture {
 	if s.consumers == nil {
 		s.consumers = someone()
 	}
-	f := &fixture{tb: t, registry: consumers.NewRegistry(consumers.RegistryOptions{}), seen: &recorder{}}
+	f := &fixture{tb: t, clock: s.clock, registry: consumers.NewRegistry(consumers.RegistryOptions{}), seen: &recorder{}}
 	if err := f.registry.Replace(epoch, consumers.Set{Consumers: s.consumers}); err != nil {
 		t.Fatal(err)
 	}
