@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -287,5 +288,37 @@ func TestAPeerThatDiesEndsNoRun(t *testing.T) {
 	peer.server = "tollgate"
 	if err := p.runCall(&out, "ratelimit", []subject{floor, peer}, all); err == nil {
 		t.Error("a Tollgate that is dead ended no run")
+	}
+}
+
+// TestServersOutliveThreads: a server goes on when the thread ends that a goroutine
+// ran on which started it.
+func TestServersOutliveThreads(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	started := make(chan *process)
+	for range 2 { // at once, as the first thread of all would not end
+		go func() {
+			runtime.LockOSThread() // and never unlocked: the thread ends with this
+			p, err := start(listener.Addr().String(), nil, "sleep", "600")
+			if err != nil {
+				t.Error(err)
+			}
+			started <- p
+		}()
+	}
+	for _, p := range []*process{<-started, <-started} {
+		if p == nil {
+			continue // which was told
+		}
+		select {
+		case err := <-p.done:
+			t.Errorf("the server ended with the thread: %v", err)
+		case <-time.After(300 * time.Millisecond):
+			p.stop()
+		}
 	}
 }
