@@ -18,9 +18,7 @@ func TestAStoppedThreadChangesNothing(t *testing.T) {
 			for _, used := range []int64{1, (s.Capacity() + 1) / 2, s.Capacity()} {
 				stopped, twin := limits.New(s, epoch), limits.New(s, epoch)
 				for _, l := range []*limits.Limiter{stopped, twin} {
-					for range used {
-						l.Take(epoch, 1)
-					}
+					l.Take(epoch, used)
 				}
 				for _, at := range []time.Duration{far, far + 50*time.Millisecond, far + 99*time.Millisecond} {
 					stopped.Peek(epoch.Add(at), 1)
