@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -87,14 +88,19 @@ func (e *Envoy) start(o Options) error {
 		"--disable-hot-restart") // no shared memory, so that many run side by side
 	e.cmd.Stdout, e.cmd.Stderr = log, log
 	e.cmd.SysProcAttr = diesWithParent()
-	if err := e.cmd.Start(); err != nil {
-		return err
-	}
+	started := make(chan error)
 	go func() {
-		e.err = e.cmd.Wait()
-		close(e.done)
+		// See diesWithParent: the kernel takes the end of the thread that started it
+		// for that of the parent.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := e.cmd.Start()
+		if started <- err; err == nil {
+			e.err = e.cmd.Wait()
+			close(e.done)
+		}
 	}()
-	return nil
+	return <-started
 }
 
 func (e *Envoy) logFile() string   { return filepath.Join(e.dir, "envoy.log") }
