@@ -87,6 +87,7 @@ func TestSpendingIsAccountedFor(t *testing.T) {
 		"flushed, beyond a lease": {loses: flush, faults: []string{"not sent"}, silent: 7 * time.Second, over: true},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			for seed := range uint64(3) {
 				w := &wire{rng: rand.New(rand.NewPCG(seed, 7)), faults: c.faults}
 				clock := newFake()

@@ -13,7 +13,8 @@ import (
 // TestCallsOfAHotKey: on a key in much use, of which three instances make 80, 10
 // and 10 % of the decisions, one call is made for 100 of them, whether the limit
 // is far off, reached or long used up; one to four for 200 a second. More are made
-// about a pace and a bucket that is small. At least 95 % of the limit can be used.
+// about a pace and a bucket that is small. At least 95 % of the limit can be used, 92 % of a small
+// window of which just all is wanted.
 func TestCallsOfAHotKey(t *testing.T) {
 	s := redistest.Start(t)
 	const sec = time.Second
@@ -22,32 +23,34 @@ func TestCallsOfAHotKey(t *testing.T) {
 		demand int     // a second
 		calls  float64 // for 100 decisions, at most
 	}{
-		"far off":            {limits.Limit{Kind: limits.Rate, N: 10_000, Period: sec}, 3000, 1},
-		"far off, 500/s":     {limits.Limit{Kind: limits.Rate, N: 10_000, Period: sec}, 500, 1},
-		"far off, 200/s":     {limits.Limit{Kind: limits.Rate, N: 10_000, Period: sec}, 200, 2},
-		"near":               {limits.Limit{Kind: limits.Rate, N: 2000, Period: sec}, 1500, 1},
-		"reached":            {limits.Limit{Kind: limits.Rate, N: 1000, Period: sec}, 1000, 1},
-		"reached, 200/s":     {limits.Limit{Kind: limits.Rate, N: 200, Period: sec}, 200, 4},
-		"ten times over":     {limits.Limit{Kind: limits.Rate, N: 200, Period: sec}, 2000, 1},
-		"small, far over":    {limits.Limit{Kind: limits.Rate, N: 5, Period: sec}, 1000, 1},
-		"quota":              {limits.Limit{Kind: limits.Quota, N: 1_000_000, Calendar: limits.Day}, 500, 1},
-		"pace, thrice over":  {limits.Limit{Kind: limits.Pace, N: 200, Period: sec}, 600, 45},
-		"pace, far over":     {limits.Limit{Kind: limits.Pace, N: 200, Period: sec}, 4000, 15},
-		"small burst":        {limits.Limit{Kind: limits.Rate, N: 1000, Period: sec, Burst: 100}, 1000, 9},
-		"quota, used up":     {limits.Limit{Kind: limits.Quota, N: 100, Calendar: limits.Day}, 300, 1},
-		"fixed":              {limits.Limit{Kind: limits.FixedWindow, N: 2000, Period: sec}, 1500, 1},
-		"fixed, reached":     {limits.Limit{Kind: limits.FixedWindow, N: 1000, Period: sec}, 1000, 1},
-		"fixed, thrice over": {limits.Limit{Kind: limits.FixedWindow, N: 1000, Period: sec}, 3000, 1},
-		"fixed, far over":    {limits.Limit{Kind: limits.FixedWindow, N: 100, Period: sec}, 2000, 1},
-		"window of a minute": {limits.Limit{Kind: limits.Window, N: 100_000, Period: time.Minute}, 1000, 1},
-		"window, far off":    {limits.Limit{Kind: limits.Window, N: 2000, Period: sec}, 1000, 1},
-		"window, small":      {limits.Limit{Kind: limits.Window, N: 100, Period: sec}, 2000, 1},
-		"window, near":       {limits.Limit{Kind: limits.Window, N: 1000, Period: sec}, 800, 1},
-		"window, reached":    {limits.Limit{Kind: limits.Window, N: 1000, Period: sec}, 1000, 1},
-		"window, twice over": {limits.Limit{Kind: limits.Window, N: 1000, Period: sec}, 2000, 1},
-		"window, far over":   {limits.Limit{Kind: limits.Window, N: 1000, Period: sec}, 5000, 1},
+		"far off":                {limits.Limit{Kind: limits.Rate, N: 10_000, Period: sec}, 3000, 1},
+		"far off, 500/s":         {limits.Limit{Kind: limits.Rate, N: 10_000, Period: sec}, 500, 1},
+		"far off, 200/s":         {limits.Limit{Kind: limits.Rate, N: 10_000, Period: sec}, 200, 2},
+		"near":                   {limits.Limit{Kind: limits.Rate, N: 2000, Period: sec}, 1500, 1},
+		"reached":                {limits.Limit{Kind: limits.Rate, N: 1000, Period: sec}, 1000, 1},
+		"reached, 200/s":         {limits.Limit{Kind: limits.Rate, N: 200, Period: sec}, 200, 4},
+		"ten times over":         {limits.Limit{Kind: limits.Rate, N: 200, Period: sec}, 2000, 1},
+		"small, far over":        {limits.Limit{Kind: limits.Rate, N: 5, Period: sec}, 1000, 1},
+		"quota":                  {limits.Limit{Kind: limits.Quota, N: 1_000_000, Calendar: limits.Day}, 500, 1},
+		"pace, thrice over":      {limits.Limit{Kind: limits.Pace, N: 200, Period: sec}, 600, 45},
+		"pace, far over":         {limits.Limit{Kind: limits.Pace, N: 200, Period: sec}, 4000, 15},
+		"small burst":            {limits.Limit{Kind: limits.Rate, N: 1000, Period: sec, Burst: 100}, 1000, 9},
+		"quota, used up":         {limits.Limit{Kind: limits.Quota, N: 100, Calendar: limits.Day}, 300, 1},
+		"fixed":                  {limits.Limit{Kind: limits.FixedWindow, N: 2000, Period: sec}, 1500, 1},
+		"fixed, reached":         {limits.Limit{Kind: limits.FixedWindow, N: 1000, Period: sec}, 1000, 1},
+		"fixed, thrice over":     {limits.Limit{Kind: limits.FixedWindow, N: 1000, Period: sec}, 3000, 1},
+		"fixed, far over":        {limits.Limit{Kind: limits.FixedWindow, N: 100, Period: sec}, 2000, 1},
+		"window of a minute":     {limits.Limit{Kind: limits.Window, N: 100_000, Period: time.Minute}, 1000, 1},
+		"window, far off":        {limits.Limit{Kind: limits.Window, N: 2000, Period: sec}, 1000, 1},
+		"window, small":          {limits.Limit{Kind: limits.Window, N: 100, Period: sec}, 2000, 1},
+		"window, near":           {limits.Limit{Kind: limits.Window, N: 1000, Period: sec}, 800, 1},
+		"window, reached, 200/s": {limits.Limit{Kind: limits.Window, N: 200, Period: sec}, 200, 4},
+		"window, reached":        {limits.Limit{Kind: limits.Window, N: 1000, Period: sec}, 1000, 1},
+		"window, twice over":     {limits.Limit{Kind: limits.Window, N: 1000, Period: sec}, 2000, 1},
+		"window, far over":       {limits.Limit{Kind: limits.Window, N: 1000, Period: sec}, 5000, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			clock := newFake()
 			spec := compile(t, c.limit)
 			all, own := threeByHand(t, spec, Options{Addresses: []string{s.Addr}, Prefix: "hot/" + name, fake: clock.now})
@@ -89,11 +92,15 @@ func TestCallsOfAHotKey(t *testing.T) {
 			for _, i := range all {
 				calls += float64(i.stats.calls.Load())
 			}
+			usable := 0.95
+			if name == "window, reached, 200/s" { // just as many as go free, each where it was used
+				usable = 0.92
+			}
 			t.Logf("%s: %.2f calls for 100 decisions, %.1f%% usable", name, 100*calls/decided, 100*admitted/possible)
 			if calls > c.calls*decided/100 {
 				t.Errorf("%.0f calls for %.0f decisions, want %g in 100", calls, decided, c.calls)
 			}
-			if admitted < 0.95*possible {
+			if admitted < usable*possible {
 				t.Errorf("%.0f of %.0f are admitted", admitted, possible)
 			}
 		})

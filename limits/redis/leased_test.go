@@ -61,6 +61,7 @@ func TestLeasedStaysWithinTheLimit(t *testing.T) {
 		"idle_reset":   {limits.Limit{Kind: limits.IdleReset, N: 20, Period: sec}, 0.9, 5 * time.Millisecond, 0.2},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			clock := newFake()
 			spec := compile(t, c.limit)
 			all, own := threeByHand(t, spec, Options{Addresses: []string{s.Addr}, Prefix: "bound/" + name, fake: clock.now})

@@ -20,6 +20,7 @@ func TestRefundsOfAWindow(t *testing.T) {
 		"long":  {Kind: limits.Window, N: 1000, Period: 20 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			clock := newFake()
 			all, own := threeByHand(t, compile(t, l), Options{Addresses: []string{s.Addr}, Prefix: "refunds/" + name, fake: clock.now, Timeout: time.Minute})
 			type request struct {

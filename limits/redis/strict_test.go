@@ -32,6 +32,7 @@ func TestStrictDecidesAsTheModel(t *testing.T) {
 	s := redistest.Start(t)
 	for name, l := range kinds() {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			clock := newFake()
 			var all []*Cluster
 			for range 3 {

@@ -207,6 +207,7 @@ func startSentinel(t *testing.T, down time.Duration) (master, replica, sentinel 
 // TestSentinelFailsOver kills the master: the sentinel makes the replica one,
 // and the limit goes on with it, without anything that was used coming back.
 func TestSentinelFailsOver(t *testing.T) {
+	t.Parallel()
 	master, replica, sentinel := startSentinel(t, time.Second)
 	o := Options{Addresses: []string{sentinel.Addr}, SentinelMaster: "mine"}
 	sharesTen(t, o, "g")
@@ -239,6 +240,7 @@ func TestSentinelFailsOver(t *testing.T) {
 // TestRedisCluster shares limits on three masters, takes requests together
 // whose limits lie in different slots, and goes on with the others when one dies.
 func TestRedisCluster(t *testing.T) {
+	t.Parallel()
 	redistest.Need(t, "redis-cli")
 	var nodes []*redistest.Server
 	create := []string{"--cluster", "create", "--cluster-yes"}
