@@ -315,11 +315,17 @@ func (b *bucket) inherit(old *bucket) {
 
 // share lets b have the state of old's that does not fit a bucket.
 func (b *bucket) share(old *bucket) {
-	if m := old.more(); m != nil {
+	if m := old.more(); m.shares() {
 		x := &extra{ring: m.ring, cells: m.cells, store: m.store, used: m.used, peak: m.peak, lease: m.lease}
 		x.doubt.Store(m.doubt.Load())
 		b.setMore(x)
 	}
+}
+
+// shares tells whether there is anything that share hands on: what a bucket was
+// replaced by stands there too, and is of that bucket alone.
+func (m *extra) shares() bool {
+	return m != nil && (m.ring != nil || m.cells != nil || m.store != nil || m.used != share{} || m.peak != peak{} || m.lease != nil || m.doubt.Load() != nil)
 }
 
 // traceless tells whether a refund at once leaves b as it was.
