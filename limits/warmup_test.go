@@ -191,12 +191,16 @@ func TestNoSecondGrace(t *testing.T) {
 	now = now.Add(3 * time.Second)
 	flood()
 	for name, f := range map[string]func(){
-		"a change":           func() { n := l; n.N++; lim.SetSpec(now, spec(t, n)); lim.SetSpec(now, s) },
-		"through no limit":   func() { n := l; n.N = 0; lim.SetSpec(now, spec(t, n)); lim.SetSpec(now, s) },
-		"another kind":       func() { lim.SetSpec(now, spec(t, ofKind(limits.Window, 5, time.Second))); lim.SetSpec(now, s) },
-		"a restart":          func() { lim = limits.Restore(s, now, lim.State()) },
-		"Reset":              func() { lim.Reset(now) },
-		"a clock set back":   func() { now = now.Add(-time.Hour) },
+		"a change":         func() { n := l; n.N++; lim.SetSpec(now, spec(t, n)); lim.SetSpec(now, s) },
+		"through no limit": func() { n := l; n.N = 0; lim.SetSpec(now, spec(t, n)); lim.SetSpec(now, s) },
+		"another kind":     func() { lim.SetSpec(now, spec(t, ofKind(limits.Window, 5, time.Second))); lim.SetSpec(now, s) },
+		"a restart":        func() { lim = limits.Restore(s, now, lim.State()) },
+		"Reset":            func() { lim.Reset(now) },
+		"a clock set back": func() {
+			now = now.Add(-time.Hour)
+			lim.Take(now, 1)
+			now = now.Add(100 * ms) // by when it is sure
+		},
 		"half the idle time": func() { now = now.Add(30 * time.Second) },
 	} {
 		f()
