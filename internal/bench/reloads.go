@@ -23,7 +23,8 @@ var reloads = []struct {
 	{name: "none"},
 	{"as it is", "level: warn", "level: warn"},
 	{"another default limit", "limits: {", "limits: {default: 7/s, "},
-	{"another limit of all", "warm_up: {grace: 0s", "warm_up: {grace: 1s"},
+	{"another limit of all", "ramp: 0s", "ramp: 1s"},
+	{"a grace for all", "grace: 0s", "grace: 1s"}, // of which the store is told as each begins
 }
 
 // reloader measures what callers notice of reloads.
