@@ -72,18 +72,15 @@ func (r *idleReset) plant(b *bucket, now Time, s seed) {
 }
 
 func (r *idleReset) take(b *bucket, now Time, n int64) (Decision, step) {
-	t := clamp(now)
+	t, set := clamp(now), false
 	for {
 		word := b.word.Load()
 		if word&sealed != 0 {
 			return Decision{}, follow
 		}
 		k := r.unpack(b, word)
-		if k.last-t > clockSet {
-			if b.wasSet(t) {
-				return Decision{}, renew
-			}
-			t = k.last
+		if t, set = b.instant(t, k.last); set {
+			return Decision{}, renew
 		}
 		k = r.at(k, t)
 		if n > r.n-k.count {
@@ -111,7 +108,7 @@ func raise(v *atomic.Int64, t int64) {
 }
 
 func (r *idleReset) peek(b *bucket, now Time, ahead, n int64) (Decision, step) {
-	t := clamp(now)
+	t, set := clamp(now), false
 	for {
 		word := b.word.Load()
 		if word&sealed != 0 {
@@ -121,11 +118,8 @@ func (r *idleReset) peek(b *bucket, now Time, ahead, n int64) (Decision, step) {
 		if b.word.Load()&^sealed != word {
 			continue
 		}
-		if k.last-t > clockSet {
-			if b.wasSet(t) {
-				return Decision{}, renew
-			}
-			t = k.last
+		if t, set = b.instant(t, k.last); set {
+			return Decision{}, renew
 		}
 		return r.decide(r.at(k, t), t, ahead, n), done
 	}

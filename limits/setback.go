@@ -33,3 +33,16 @@ func (b *bucket) wasSet(t int64) bool {
 	}
 	return t-d.at >= sure
 }
+
+// instant returns at which instant b decides, of a request at t, where last is the
+// latest that b has seen: t, or last if t lies far before it and it is not sure that
+// the clock was set back. If it is, set is true.
+func (b *bucket) instant(t, last int64) (at int64, set bool) {
+	if last-t <= clockSet {
+		return t, false
+	}
+	if b.wasSet(t) {
+		return t, true
+	}
+	return last, false
+}

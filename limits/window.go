@@ -131,7 +131,7 @@ func (w *window) plant(b *bucket, now Time, s seed) {
 }
 
 func (w *window) take(b *bucket, now Time, n int64) (Decision, step) {
-	t := clamp(now)
+	t, set := clamp(now), false
 	for {
 		word := b.word.Load()
 		if word&sealed != 0 {
@@ -139,11 +139,8 @@ func (w *window) take(b *bucket, now Time, n int64) (Decision, step) {
 		}
 		v := w.view(b, word)
 		last := v.last()
-		if last-t > clockSet {
-			if b.wasSet(t) {
-				return Decision{}, renew
-			}
-			t = last
+		if t, set = b.instant(t, last); set {
+			return Decision{}, renew
 		}
 		d := Decision{Wait: Never}
 		if n <= w.n {
@@ -164,18 +161,15 @@ func (w *window) take(b *bucket, now Time, n int64) (Decision, step) {
 }
 
 func (w *window) peek(b *bucket, now Time, ahead, n int64) (Decision, step) {
-	t := clamp(now)
 	word := b.word.Load()
 	if word&sealed != 0 {
 		return Decision{}, follow
 	}
 	v := w.view(b, word)
 	last := v.last()
-	if last-t > clockSet {
-		if b.wasSet(t) {
-			return Decision{}, renew
-		}
-		t = last
+	t, set := b.instant(clamp(now), last)
+	if set {
+		return Decision{}, renew
 	}
 	d := Decision{Remaining: v.left(0, t), Reset: sub(last+w.period, t)}
 	// The last of them may come when the one n before it is a period back, and

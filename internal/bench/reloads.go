@@ -142,13 +142,13 @@ func (r reloader) reloaded() (at time.Time, err error) {
 }
 
 func (r reloader) report(w io.Writer, listener string, seen [][]figures, took [][]time.Duration) (failed error) {
-	for i, name := range reloads {
+	for i, change := range reloads {
 		f := median(seen[i])
 		step := ratio(seen[i], seen[0], p99Of)
 		fmt.Fprintf(w, "%-8s %.0f/s, reload: %-22s failed %d, p99 %6d µs (sent late %5d), of that without %.2f, in force after %4.1f s   goal 0, %.2f\n",
-			listener+",", r.rate, name.name, f.failed, f.p99.Microseconds(), f.late.Microseconds(), step, mid(took[i], time.Duration.Seconds), stepWithin)
+			listener+",", r.rate, change.name, f.failed, f.p99.Microseconds(), f.late.Microseconds(), step, mid(took[i], time.Duration.Seconds), stepWithin)
 		if f.failed > 0 || step > stepWithin {
-			failed = errors.Join(failed, fmt.Errorf("%s: reload %s: %d failed, step %.2f", listener, name.name, f.failed, step))
+			failed = errors.Join(failed, fmt.Errorf("%s: reload %s: %d failed, step %.2f", listener, change.name, f.failed, step))
 		}
 	}
 	return failed
