@@ -71,6 +71,18 @@ func (s *service) methods() map[string]fastgrpc.Handler {
 	}
 }
 
+// watched returns a server of whose connections none may end with something left.
+func watched(t testing.TB, opts fastgrpc.Options) *fastgrpc.Server {
+	t.Helper()
+	server := fastgrpc.New(opts)
+	fastgrpc.OnEnd(server, func(leftover error) {
+		if leftover != nil {
+			t.Errorf("a connection ended with something left: %v", leftover)
+		}
+	})
+	return server
+}
+
 // serve starts a server on loopback and has it closed, and checked for
 // leftovers, when the test ends.
 func serve(t testing.TB, opts fastgrpc.Options) (*fastgrpc.Server, string) {
@@ -88,12 +100,7 @@ func serveOn(t testing.TB, l net.Listener, opts fastgrpc.Options) *fastgrpc.Serv
 		opts.Methods = newService().methods()
 	}
 	before := runtime.NumGoroutine()
-	server := fastgrpc.New(opts)
-	fastgrpc.OnEnd(server, func(leftover error) {
-		if leftover != nil {
-			t.Errorf("a connection ended with something left: %v", leftover)
-		}
-	})
+	server := watched(t, opts)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(l) }()
 	t.Cleanup(func() {

@@ -107,12 +107,7 @@ func inBubble(t *testing.T, opts fastgrpc.Options, test func(t *testing.T, serve
 		l := newPipeListener()
 		s := newService()
 		opts.Methods = s.methods()
-		server := fastgrpc.New(opts)
-		fastgrpc.OnEnd(server, func(leftover error) {
-			if leftover != nil {
-				t.Errorf("a connection ended with something left: %v", leftover)
-			}
-		})
+		server := watched(t, opts)
 		served := make(chan error, 1)
 		go func() { served <- server.Serve(l) }()
 		test(t, server, l, s)

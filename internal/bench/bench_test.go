@@ -142,8 +142,9 @@ func TestBootstrapWithoutFilters(t *testing.T) {
 	}
 }
 
-// TestDriveCountsWhatTheFloorAnswers drives a real server in both loops.
-func TestDriveCountsWhatTheFloorAnswers(t *testing.T) {
+// runningFloor serves the floor for as long as the test lasts, and returns its address.
+func runningFloor(t *testing.T) string {
+	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -151,11 +152,17 @@ func TestDriveCountsWhatTheFloorAnswers(t *testing.T) {
 	server := newFloor()
 	go func() { _ = server.Serve(listener) }()
 	t.Cleanup(server.Stop)
+	return listener.Addr().String()
+}
+
+// TestDriveCountsWhatTheFloorAnswers drives a real server in both loops.
+func TestDriveCountsWhatTheFloorAnswers(t *testing.T) {
+	address := runningFloor(t)
 	for _, l := range []load{
 		{Connections: 2, Streams: 3, Warm: 10 * time.Millisecond, Run: 200 * time.Millisecond},
 		{Connections: 2, Rate: 500, Warm: 10 * time.Millisecond, Run: 200 * time.Millisecond},
 	} {
-		r, measured := driven(t, listener.Addr().String(), calls["check"], l, 10)
+		r, measured := driven(t, address, calls["check"], l, 10)
 		if r.Answered == 0 || r.Failed != 0 || r.Refused != 0 || r.Latency.TotalCount() != r.Answered || measured != 2 {
 			t.Errorf("%+v: answered %d, failed %d, refused %d, timed %d, measured %d times", l, r.Answered, r.Failed, r.Refused, r.Latency.TotalCount(), measured)
 		}
@@ -256,13 +263,7 @@ func TestGoals(t *testing.T) {
 
 // TestAPeerThatDiesEndsNoRun: what is left is measured, and it is told.
 func TestAPeerThatDiesEndsNoRun(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := newFloor()
-	go func() { _ = server.Serve(listener) }()
-	t.Cleanup(server.Stop)
+	address := runningFloor(t)
 	dead, err := freeAddress()
 	if err != nil {
 		t.Fatal(err)
@@ -272,7 +273,7 @@ func TestAPeerThatDiesEndsNoRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	self := &service{processes: []*process{{cmd: &exec.Cmd{Process: &os.Process{Pid: os.Getpid()}}}}}
-	floor := subject{server: "floor", apis: p.apis, target: listener.Addr().String(), service: self}
+	floor := subject{server: "floor", apis: p.apis, target: address, service: self}
 	peer := subject{server: "limitador", mix: "admitted", apis: p.apis, target: dead, service: new(service)}
 	all := results{}
 	var out strings.Builder
